@@ -1,0 +1,3 @@
+module github.com/larder-build/larder
+
+go 1.24.0
