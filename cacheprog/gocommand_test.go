@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/larder-build/larder/cacheprog"
 )
@@ -96,6 +97,13 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 		}
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
+		}
+		// The go command caches no index of what is younger than two seconds (cmd/go/internal/modindex, modTimeCutoff).
+		old := time.Now().Add(-time.Hour)
+		for _, path := range []string{path, filepath.Dir(path), dir} {
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
