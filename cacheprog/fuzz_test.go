@@ -162,7 +162,15 @@ func FuzzBody(f *testing.F) {
 			return
 		}
 		var text string
-		want, wantErr := []byte(nil), json.Unmarshal(frame, &text)
+		d := json.NewDecoder(bytes.NewReader(frame))
+		want, wantErr := []byte(nil), d.Decode(&text)
+		if trimmed := bytes.TrimLeft(frame, " \t\r\n"); wantErr == nil && trimmed[0] != '"' {
+			return // null
+		}
+		after, isString := "", wantErr == nil
+		if isString {
+			after = string(frame[d.InputOffset():]) + "\nnext\n"
+		}
 		if wantErr == nil {
 			want, wantErr = base64.StdEncoding.DecodeString(text)
 		}
@@ -189,8 +197,7 @@ func FuzzBody(f *testing.F) {
 			case int64(len(got)) >= size:
 				t.Errorf("got all of a bad body: %q, %v", got, err)
 			}
-			var ignored string
-			if json.Unmarshal(frame, &ignored) == nil && frame[len(frame)-1] == '"' && (skipErr != nil || string(rest) != "\nnext\n") {
+			if isString && (skipErr != nil || string(rest) != after) {
 				t.Errorf("left %q, %v", rest, skipErr)
 			}
 		}
