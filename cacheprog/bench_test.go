@@ -127,7 +127,6 @@ func servePipes(b *testing.B, handler any) (in *os.File, out *bufio.Reader, end 
 	if err != nil {
 		b.Fatal(err)
 	}
-	tunePipe(inR)
 	done := make(chan error, 1)
 	go func() { done <- cacheprog.Serve(context.Background(), inR, outW, handler, nil) }()
 	out = bufio.NewReaderSize(outR, 64<<10)
@@ -144,5 +143,3 @@ func servePipes(b *testing.B, handler any) (in *os.File, out *bufio.Reader, end 
 		}
 	}
 }
-
-var tunePipe = func(*os.File) {}

@@ -29,11 +29,13 @@ func init() {
 	programs["silent"] = func() error { return nil }
 	programs["hang"] = func() error { // stays, whatever it is told, with its standard output open
 		fmt.Print(`{"ID":0,"KnownCommands":["get","put","close"]}`)
-		select {}
+		time.Sleep(time.Minute)
+		return nil
 	}
 	programs["linger"] = func() error { // answers close, and stays
 		_ = programs["memory"]()
-		select {}
+		time.Sleep(time.Minute)
+		return nil
 	}
 }
 

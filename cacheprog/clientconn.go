@@ -100,9 +100,8 @@ func (c *Client) flush() error {
 		if closing {
 			return errEnded
 		}
-		err = fmt.Errorf("write to cache program: %w", err)
-		c.fail(err)
-		return err
+		c.fail(fmt.Errorf("write to cache program: %w", err))
+		return c.failure() // which may be older, and the reason
 	}
 	return nil
 }

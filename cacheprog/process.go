@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
 	"time"
 )
 
@@ -56,29 +55,24 @@ func startProcess(command string, opts *StartOptions) (*Client, error) {
 }
 
 // A process is a program that has been started.
-type process struct {
-	cmd  *exec.Cmd
-	once sync.Once
-}
+type process struct{ cmd *exec.Cmd }
 
 // kill ends the program.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // the only error is that it has ended
 }
 
-// wait waits for the program's end, and kills it when limit is closed. Nothing may be read from the program any more.
+// wait waits for the program's end, and kills it when limit is closed. It is to be called once, when nothing more is read.
 func (p *process) wait(limit <-chan struct{}) {
-	p.once.Do(func() {
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			_ = p.cmd.Wait() // the go command does not look at the exit status either
-		}()
-		select {
-		case <-ended:
-		case <-limit:
-			p.kill()
-			<-ended
-		}
-	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = p.cmd.Wait() // the go command does not look at the exit status either
+	}()
+	select {
+	case <-ended:
+	case <-limit:
+		p.kill()
+		<-ended
+	}
 }

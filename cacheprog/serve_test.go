@@ -159,7 +159,7 @@ func TestCapabilities(t *testing.T) {
 
 func TestServeSession(t *testing.T) {
 	legacy := strings.Replace(putLines(8, 8, "legacy"), "OutputID", "ObjectID", 1)
-	input := getLine(1, 1) + putLines(2, 1, "hello") + putLines(3, 3, "") + legacy + closeLine(9)
+	input := getLine(1, 5) + putLines(2, 1, "hello") + putLines(3, 3, "") + legacy + closeLine(9)
 	m := memory()
 	got, err := serve(t, m, input, nil)
 	if err != nil {
