@@ -179,6 +179,16 @@ func AddFlags(fs *flag.FlagSet) *Flags {
 	return f
 }
 
+// Args are the flags that were given, as a command line that says the same.
+func (f *Flags) Args() (args []string) {
+	for _, s := range table() {
+		if text, ok := f.given[s.name]; ok {
+			args = append(args, "-"+s.flag()+"="+text)
+		}
+	}
+	return args
+}
+
 // Load reads the settings. flags may be nil. env is os.Getenv's shape, and
 // environ os.Environ's result, which is searched for misspelt variables.
 func Load(flags *Flags, environ []string) (Config, []Problem) {
