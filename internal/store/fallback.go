@@ -1,0 +1,92 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A fallback is the private directory for what cannot be put into the store's.
+// The go command, and gopls and linters after it, open its files later than the
+// session ends, so it is a later session that removes it (collectFallbacks).
+type fallback struct {
+	options Options
+
+	mu   sync.Mutex
+	dir  string   // "" until something is put into it
+	why  error    // of the first put that could not go into the store
+	lock *os.File // held for as long as the session lives
+	next int
+}
+
+const fallbackLock = "larder.lock"
+
+// fallbackAge is how long ago a dead session's fallback directory must have
+// been used last: what is spared by trimming is spared here.
+const fallbackAge = 2 * time.Hour
+
+func fallbackPrefix() string { return fmt.Sprintf("larder-%d-", os.Getuid()) }
+
+// create makes a file with the given ending; why is what kept it out of the store.
+func (f *fallback) create(ending string, why error) (*os.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dir == "" {
+		dir, err := os.MkdirTemp(f.options.fallbackParent(), fallbackPrefix())
+		if err != nil {
+			return nil, err
+		}
+		f.dir, f.why = dir, why
+		if f.lock, err = os.Create(filepath.Join(dir, fallbackLock)); err == nil {
+			tryLock(f.lock)
+		}
+	}
+	f.next++
+	return os.OpenFile(filepath.Join(f.dir, fmt.Sprintf("%d%s", f.next, ending)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// close lets go of the directory. One that holds no output goes at once.
+func (f *fallback) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lock == nil {
+		return
+	}
+	f.lock.Close()
+	f.lock = nil
+	if names, err := os.ReadDir(f.dir); err == nil && len(names) == 1 {
+		os.RemoveAll(f.dir)
+	}
+}
+
+// collectFallbacks removes the directories of dead sessions. Only real
+// directories of this user with the right name are looked at.
+func collectFallbacks(o Options) (collected int, err error) {
+	parent := o.fallbackParent()
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), fallbackPrefix()) || !e.IsDir() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil || !ownedByUser(info) || o.now().Sub(info.ModTime()) < fallbackAge {
+			continue
+		}
+		dir := filepath.Join(parent, e.Name())
+		if free, err := isFree(filepath.Join(dir, fallbackLock)); err != nil || !free {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return collected, errors.Join(errors.New("collect temporary directories"), err)
+		}
+		collected++
+	}
+	return collected, nil
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// A Reason is why a get missed.
+type Reason uint8
+
+const (
+	Absent        Reason = iota // there is no action file
+	Damaged                     // the action file does not parse, or is another action's
+	OutputMissing               // the output is gone or has another size
+	Unreadable                  // the system answered an error: no permission, a broken disk
+)
+
+func (r Reason) String() string {
+	return [...]string{"absent", "damaged", "output missing", "unreadable"}[r]
+}
+
+// ErrMiss is what every error of Get wraps.
+var ErrMiss = errors.New("not in the store")
+
+// A missError is a miss and its reason. The cause may be nil.
+type missError struct {
+	reason Reason
+	cause  error
+}
+
+func (e *missError) Error() string {
+	if e.cause == nil {
+		return ErrMiss.Error() + ": " + e.reason.String()
+	}
+	return ErrMiss.Error() + ": " + e.reason.String() + ": " + e.cause.Error()
+}
+
+func (e *missError) Is(target error) bool { return target == ErrMiss }
+
+func (e *missError) Unwrap() error { return e.cause }
+
+// errAbsent is the common miss, which is to cost nothing.
+var errAbsent = error(&missError{reason: Absent})
+
+// MissReason is the reason of a miss that Get returned.
+func MissReason(err error) Reason {
+	var miss *missError
+	if errors.As(err, &miss) {
+		return miss.reason
+	}
+	return Unreadable
+}
+
+// mtimeInterval is how old a file's time of last use may get before a use
+// renews it: the go command's own value (cmd/go/internal/cache/cache.go), which
+// spares nearly all renewals.
+const mtimeInterval = time.Hour
+
+// Get returns the output of an action. All errors are misses: they wrap ErrMiss
+// and have a MissReason. The output's file has the size that the action says;
+// it is not hashed.
+func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
+	if s.remembering.Load() {
+		if o, ok := s.recall(id); ok {
+			return o, nil
+		}
+	}
+	s.session.begin()
+	name := fileName(s.options.Dir, id, 'a')
+	var space [actionSize + 1]byte // one more, to see that a file is too long
+	n, used, err := readFile(name, space[:])
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return entry.Object{}, errAbsent
+		}
+		return entry.Object{}, &missError{Unreadable, err}
+	}
+	a, err := parseAction(space[:n])
+	if err != nil {
+		return entry.Object{}, &missError{Damaged, err}
+	}
+	if a.id != id {
+		return entry.Object{}, &missError{Damaged, errors.New("it is another action's")}
+	}
+	path, err := s.output(a)
+	if err != nil {
+		return entry.Object{}, err
+	}
+	s.touch(name, used)
+	return a.object(path), nil
+}
+
+// output returns the path of an action's output, and notes its use.
+func (s *Store) output(a action) (path string, err error) {
+	path = fileName(s.options.Dir, a.output, 'd')
+	info, err := statFile(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", &missError{reason: OutputMissing}
+		}
+		return "", &missError{Unreadable, err}
+	}
+	// A touch that finds nothing means that trimming has just taken the file.
+	if err := s.touch(path, info.mtime); errors.Is(err, fs.ErrNotExist) {
+		return "", &missError{OutputMissing, err}
+	}
+	if info.dir {
+		if path, info, err = executable(path); err != nil {
+			return "", &missError{OutputMissing, err}
+		}
+	}
+	if info.size != a.size {
+		return "", &missError{reason: OutputMissing}
+	}
+	return path, nil
+}
+
+// executable finds the one file in an output that is a directory: an executable
+// of go run or go tool, which the go command keeps under the name that it is to
+// run by (cmd/go/internal/cache/cache.go, PutExecutable).
+func executable(dir string) (path string, info fileInfo, err error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return "", info, err
+	}
+	if len(names) != 1 {
+		return "", info, errors.New("not one executable in its directory")
+	}
+	path = filepath.Join(dir, names[0].Name())
+	info, err = statFile(path)
+	return path, info, err
+}
+
+// touch notes the use of a file whose last noted use is used. Times in the
+// future, as after a clock jump, are left alone.
+func (s *Store) touch(name string, used time.Time) error {
+	now := s.options.now()
+	if now.Sub(used) < mtimeInterval {
+		return nil
+	}
+	return os.Chtimes(name, now, now)
+}
+
+// recall finds an action that could not be written to the directory.
+func (s *Store) recall(id entry.ActionID) (entry.Object, bool) {
+	s.mu.Lock()
+	o, ok := s.remembered[id]
+	s.mu.Unlock()
+	if !ok {
+		return o, false
+	}
+	info, err := statFile(o.DiskPath)
+	return o, err == nil && info.size == o.Size
+}
+
+func (s *Store) remember(id entry.ActionID, o entry.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.remembered == nil {
+		s.remembered = make(map[entry.ActionID]entry.Object)
+	}
+	s.remembered[id] = o
+	s.remembering.Store(true)
+}
+
+// forget drops what was remembered of an action that is in the directory now.
+func (s *Store) forget(id entry.ActionID) {
+	if !s.remembering.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.remembered, id)
+}
+
+// A fileInfo is what the store asks of a file.
+type fileInfo struct {
+	size  int64
+	mtime time.Time
+	dir   bool
+}

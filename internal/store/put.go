@@ -1,0 +1,332 @@
+package store
+
+import (
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// retryPuts is how many puts go to the fallback directory after one that could
+// not be stored, before the store's own directory is tried again: often enough
+// to come back soon after somebody made room, seldom enough that a build on a
+// full disk does not write everything twice.
+const retryPuts = 50
+
+// Put stores body as the output of an action and returns the path of its file.
+// The last put of an action counts.
+//
+// If body is not what out and size say, the error is an *entry.MismatchError; if
+// reading it fails, it is that error; in both cases nothing is stored. If the
+// store's directory cannot be written, at whatever point, the output goes to a
+// private temporary directory, and the action is remembered for this session.
+// Only if that cannot be written either is there another error.
+func (s *Store) Put(id entry.ActionID, out entry.OutputID, size int64, body io.Reader) (path string, err error) {
+	path, err = s.putOutput(out, size, body)
+	if err != nil {
+		return "", err
+	}
+	a := action{id: id, output: out, size: size, time: s.options.now().UnixNano()}
+	if s.inFallback(path) {
+		s.remember(id, a.object(path))
+		return path, nil
+	}
+	if err := s.putAction(a); err != nil {
+		// The output is where it should be, and will do for this session.
+		s.noteFailure(err)
+		s.remember(id, a.object(path))
+		return path, nil
+	}
+	s.forget(id)
+	return path, nil
+}
+
+func (s *Store) inFallback(path string) bool {
+	dir, _ := s.Fallback()
+	return dir != "" && filepath.Dir(path) == dir
+}
+
+func (s *Store) noteFailure(err error) {
+	s.failure.Store(&err)
+	s.sinceFailure.Store(0)
+}
+
+// tryDir reports whether a put should go to the store's own directory, and if
+// not why.
+func (s *Store) tryDir() (bool, error) {
+	failure := s.failure.Load()
+	if failure == nil {
+		return true, nil
+	}
+	return s.sinceFailure.Add(1)%retryPuts == 0, *failure
+}
+
+// putOutput stores a body under its name.
+func (s *Store) putOutput(out entry.OutputID, size int64, body io.Reader) (path string, err error) {
+	name := fileName(s.options.Dir, out, 'd')
+	if size == 0 && out == entry.EmptyOutput {
+		// A third of all puts. There is only one empty body.
+		if info, err := statFile(name); err == nil && info.size == 0 && !info.dir {
+			s.touch(name, info.mtime)
+			return name, nil
+		}
+	}
+	w := outputWriter{store: s, hash: sha256.New()}
+	if err := w.open(); err != nil {
+		return "", err
+	}
+	defer w.abandon()
+	buf := s.buffers.Get().(*[copyBytes]byte)
+	defer s.buffers.Put(buf)
+	for {
+		n, err := io.ReadFull(body, buf[:])
+		if n > 0 {
+			if err := w.write(buf[:n]); err != nil {
+				return "", err
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF && w.size == size {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	var got entry.OutputID
+	if w.hash.Sum(got[:0]); got != out || w.size != size {
+		return "", &entry.MismatchError{Want: out, Got: got, WantSize: size, GotSize: w.size}
+	}
+	return w.commit(out)
+}
+
+// An outputWriter writes one body to a temporary file, and gives that its name.
+// While it writes, what goes wrong with the store's directory moves what has been
+// written to the fallback directory.
+type outputWriter struct {
+	store *Store
+	hash  hash.Hash
+	file  *os.File // nil: closed, or given its name
+	name  string   // of the temporary file, "" when there is none to remove
+	size  int64
+	spare bool // it is in the fallback directory
+}
+
+func (w *outputWriter) open() error {
+	s := w.store
+	ok, err := s.tryDir()
+	if ok {
+		if err = s.failed("create", s.options.Dir); err == nil {
+			w.file, err = s.session.create()
+		}
+		if err == nil {
+			w.name = w.file.Name()
+			return nil
+		}
+		s.noteFailure(err)
+	}
+	return w.openSpare(err)
+}
+
+// openSpare opens a file in the fallback directory; why is what makes that necessary.
+func (w *outputWriter) openSpare(why error) error {
+	s := w.store
+	if err := s.failed("create", "fallback"); err != nil {
+		return err
+	}
+	f, err := s.fallback.create("-d", why)
+	if err != nil {
+		return err
+	}
+	w.file, w.name, w.spare = f, f.Name(), true
+	return nil
+}
+
+// write adds p, which is hashed once whatever happens to the file.
+func (w *outputWriter) write(p []byte) error {
+	w.hash.Write(p)
+	err := w.store.failed("write", w.name)
+	if err == nil {
+		_, err = w.file.WriteAt(p, w.size)
+	}
+	if err != nil {
+		if w.spare {
+			return err
+		}
+		if err := w.move(err); err != nil {
+			return err
+		}
+		if _, err := w.file.WriteAt(p, w.size); err != nil {
+			return err
+		}
+	}
+	w.size += int64(len(p))
+	return nil
+}
+
+// move takes what has been written to the fallback directory. What is read
+// back from a directory in trouble is hashed again before it counts (commit).
+func (w *outputWriter) move(why error) error {
+	w.store.noteFailure(why)
+	old, oldName := w.file, w.name
+	defer os.Remove(oldName)
+	defer old.Close()
+	if err := w.openSpare(why); err != nil {
+		w.file, w.name = nil, ""
+		return err
+	}
+	_, err := io.Copy(w.file, io.NewSectionReader(old, 0, w.size))
+	return err
+}
+
+// commit gives the file its name in the store, or, if that cannot be done,
+// leaves it in the fallback directory.
+func (w *outputWriter) commit(out entry.OutputID) (path string, err error) {
+	if !w.spare {
+		if path, err = w.rename(out); err == nil {
+			return path, nil
+		}
+		if w.file == nil {
+			if w.file, err = os.Open(w.name); err != nil {
+				return "", err
+			}
+		}
+		if err := w.move(err); err != nil {
+			return "", err
+		}
+	}
+	if err := hashesTo(w.file, out); err != nil {
+		return "", err
+	}
+	if err := w.file.Close(); err != nil {
+		return "", err
+	}
+	path, w.file, w.name = w.name, nil, ""
+	return path, nil
+}
+
+// hashesTo is nil if f's content is what out says.
+func hashesTo(f *os.File, out entry.OutputID) error {
+	h := sha256.New()
+	n, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return err
+	}
+	var got entry.OutputID
+	if h.Sum(got[:0]); got != out {
+		return &entry.MismatchError{Want: out, Got: got, WantSize: n, GotSize: n}
+	}
+	return nil
+}
+
+// rename gives the temporary file its name in the store. After an error it is
+// still open, or can be opened again by w.name.
+//
+// The file is closed last, so that what was written can still be read if the
+// directory is wiped at this moment. Windows cannot rename an open file.
+func (w *outputWriter) rename(out entry.OutputID) (path string, err error) {
+	s := w.store
+	path = fileName(s.options.Dir, out, 'd')
+	if runtime.GOOS == "windows" {
+		f := w.file
+		w.file = nil
+		if err := f.Close(); err != nil {
+			return "", err
+		}
+	}
+	err = s.rename(w.name, path, subdir(s.options.Dir, out))
+	if err != nil {
+		return w.standing(path, out, err)
+	}
+	w.name = ""
+	if w.file != nil {
+		f := w.file
+		w.file = nil
+		if err := errors.Join(s.failed("close", path), f.Close()); err != nil {
+			// What the system has kept is not sure. Only a network file system does this.
+			w.name = path
+			return "", err
+		}
+	}
+	return path, nil
+}
+
+// standing is the path of what could not be replaced, if it is what it should
+// be: an executable's directory or, on Windows, an open file. If not, it answers
+// what replacing it did.
+func (w *outputWriter) standing(path string, out entry.OutputID, why error) (string, error) {
+	info, err := statFile(path)
+	if err == nil && info.dir {
+		path, _, err = executable(path)
+	}
+	if err != nil {
+		return "", why
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", why
+	}
+	defer f.Close()
+	if hashesTo(f, out) != nil {
+		return "", why
+	}
+	return path, nil
+}
+
+// rename renames a temporary file into a subdirectory, which it makes if it is
+// missing: the store is new, or has just been wiped.
+func (s *Store) rename(from, to, dir string) error {
+	if err := s.failed("rename", to); err != nil {
+		return err
+	}
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return err
+		}
+		err = os.Rename(from, to)
+	}
+	return err
+}
+
+// abandon removes the temporary file of a put that came to nothing.
+func (w *outputWriter) abandon() {
+	if w.file != nil {
+		w.file.Close()
+	}
+	if w.name != "" {
+		os.Remove(w.name)
+	}
+}
+
+// putAction writes an action file.
+func (s *Store) putAction(a action) error {
+	name := fileName(s.options.Dir, a.id, 'a')
+	if err := s.failed("create", name); err != nil {
+		return err
+	}
+	f, err := s.session.create()
+	if err != nil {
+		return err
+	}
+	temporary := f.Name()
+	var space [actionSize]byte
+	if err = s.failed("write", name); err == nil {
+		_, err = f.Write(a.appendTo(space[:0]))
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = s.rename(temporary, name, subdir(s.options.Dir, a.id))
+	}
+	if err != nil {
+		os.Remove(temporary)
+	}
+	return err
+}

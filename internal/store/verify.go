@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// A Report is what Check or Verify found.
+type Report struct {
+	Actions      int       `json:"actions"`
+	Outputs      int       `json:"outputs"`
+	Bytes        int64     `json:"bytes"`  // on the disk, in blocks
+	Newest       time.Time `json:"newest"` // last use of what was used last
+	Problems     []Problem `json:"problems"`
+	ProblemCount int       `json:"problem_count"` // of which Problems are the first
+}
+
+// A Problem is a file that is not what it should be.
+type Problem struct {
+	Path        string `json:"path"`
+	What        string `json:"what"`
+	Quarantined bool   `json:"quarantined"`
+}
+
+// problemsMax is how many problems a report lists: more than anybody reads.
+const problemsMax = 100
+
+// Check looks at every entry without hashing it: action files that do not
+// parse, outputs whose size is not what their actions say. An action without
+// output is no problem: that is how outputs are trimmed natively.
+func Check(ctx context.Context, o Options) (Report, error) {
+	v := verifier{ctx: ctx, options: o}
+	return v.run()
+}
+
+// Verify hashes every output as well. With quarantine, damaged files are moved
+// to larder/quarantine, from where Trim removes them after some days, and with
+// an output the actions that name it; then the go command makes them anew.
+// progress may be nil; it counts MiB.
+func Verify(ctx context.Context, o Options, quarantine bool, progress func(done, total int)) (Report, error) {
+	v := verifier{ctx: ctx, options: o, hash: true, quarantine: quarantine, progress: progress}
+	return v.run()
+}
+
+type verifier struct {
+	ctx        context.Context
+	options    Options
+	hash       bool
+	quarantine bool
+	progress   func(done, total int)
+
+	report  Report
+	actions []scanned
+	outputs map[entry.OutputID]scanned
+}
+
+func (v *verifier) run() (Report, error) {
+	v.outputs = make(map[entry.OutputID]scanned)
+	err := scan(v.ctx, v.options, nil, func(f scanned) error {
+		v.report.Bytes += f.diskBytes()
+		if f.mtime.After(v.report.Newest) {
+			v.report.Newest = f.mtime
+		}
+		if f.kind == 'd' {
+			v.report.Outputs++
+			v.outputs[f.output] = f
+			return nil
+		}
+		v.report.Actions++
+		if f.damage != nil {
+			v.problem(f, f.damage.Error())
+			return nil
+		}
+		v.actions = append(v.actions, f)
+		return nil
+	})
+	if err != nil {
+		return v.report, err
+	}
+	bad, err := v.verifyOutputs()
+	if err != nil {
+		return v.report, err
+	}
+	for _, a := range v.actions {
+		switch d, ok := v.outputs[a.output]; {
+		case bad[a.output]:
+			if v.quarantine {
+				v.moveAway(a.name) // its output's problem, not one of its own
+			}
+		case ok && !v.hash && d.size != a.action.size:
+			v.problem(d, fmt.Sprintf("its size is %d, and should be %d", d.size, a.action.size))
+		}
+	}
+	return v.report, nil
+}
+
+// verifyOutputs hashes the outputs, if that is asked for, and returns those
+// that are damaged.
+func (v *verifier) verifyOutputs() (bad map[entry.OutputID]bool, err error) {
+	bad = make(map[entry.OutputID]bool)
+	var total, done int64
+	for _, f := range v.outputs {
+		total += f.diskBytes()
+	}
+	const mib = 1 << 20
+	for id, f := range v.outputs {
+		if err := v.ctx.Err(); err != nil {
+			return bad, err
+		}
+		what := ""
+		if f.damage != nil {
+			what = f.damage.Error()
+		} else if v.hash {
+			what = hashProblem(f)
+		}
+		if what != "" {
+			bad[id] = true
+			v.problem(f, what)
+		}
+		if done += f.diskBytes(); v.progress != nil {
+			v.progress(int(done/mib), int(total/mib))
+		}
+	}
+	return bad, nil
+}
+
+// hashProblem is what is wrong with an output, "" if it is what its name says
+// or has just gone.
+func hashProblem(f scanned) string {
+	name := f.name
+	if f.dir {
+		inner, _, err := executable(name)
+		if err != nil {
+			return err.Error()
+		}
+		name = inner
+	}
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	} else if err != nil {
+		return err.Error()
+	}
+	defer file.Close()
+	if err := hashesTo(file, f.output); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func (v *verifier) problem(f scanned, what string) {
+	moved := v.quarantine && v.moveAway(f.name)
+	v.report.ProblemCount++
+	if len(v.report.Problems) < problemsMax {
+		v.report.Problems = append(v.report.Problems, Problem{Path: f.name, What: what, Quarantined: moved})
+	}
+}
+
+// moveAway moves a file to the quarantine.
+func (v *verifier) moveAway(name string) bool {
+	dir := v.options.own("quarantine")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return false
+	}
+	to := filepath.Join(dir, filepath.Base(name))
+	os.RemoveAll(to) // from an earlier time
+	return os.Rename(name, to) == nil
+}
