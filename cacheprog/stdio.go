@@ -21,3 +21,19 @@ func Stdio() (in, out *os.File, err error) {
 	growPipe()
 	return os.Stdin, out, nil
 }
+
+// Detach points standard input, output and error to the null device, for a program that goes on working after its session: the go
+// command waits for the end of its standard output, and whoever started the go command perhaps for that of its standard error. Call
+// it when Serve has returned and out, of [Stdio], has been closed. A panic's message is lost from then on.
+func Detach() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("detach: %w", err)
+	}
+	for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if err := point(f, null); err != nil {
+			return fmt.Errorf("detach: %w", err)
+		}
+	}
+	return nil
+}

@@ -9,3 +9,6 @@ func takeStdout() (*os.File, error) {
 	os.Stdout = os.Stderr
 	return out, nil
 }
+
+// point closes f, one of the standard files. There is no making it another one here.
+func point(f, _ *os.File) error { return f.Close() }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -38,6 +39,24 @@ func init() {
 		defer childIn.Close()
 		return cacheprog.Serve(context.Background(), in, out, memory(), nil)
 	}
+	// lingering goes on after its session, until descriptor 3 ends.
+	programs["lingering"] = func() error {
+		in, out, err := cacheprog.Stdio()
+		if err != nil {
+			return err
+		}
+		if err := cacheprog.Serve(context.Background(), in, out, memory(), nil); err != nil {
+			return err
+		}
+		out.Close()
+		if err := cacheprog.Detach(); err != nil {
+			return err
+		}
+		fmt.Println("not to be seen")
+		fmt.Fprintln(os.Stderr, "not to be seen")
+		_, err = io.Copy(io.Discard, os.NewFile(3, "until"))
+		return err
+	}
 	programs["child"] = func() error {
 		fmt.Println("printed by a child")
 		_, err := io.Copy(io.Discard, os.Stdin)
@@ -57,5 +76,44 @@ func TestStdio(t *testing.T) {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("standard error is %q, want %q in it", &stderr, want)
 		}
+	}
+}
+
+// TestDetach has a program that goes on after its session hold up nobody who waits for the end of its output.
+func TestDetach(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no inherited descriptors")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	until, release, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release.Close()
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), programEnv+"=lingering")
+	cmd.ExtraFiles = []*os.File{until}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until.Close()
+	text, err := io.ReadAll(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "not to be seen") {
+		t.Errorf("the program printed %q", text)
+	}
+	release.Close() // it is still there
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }

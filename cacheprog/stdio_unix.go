@@ -23,3 +23,6 @@ func takeStdout() (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), "stdout"), nil
 }
+
+// point makes f, one of the standard files, the same as to.
+func point(f, to *os.File) error { return redirect(int(to.Fd()), int(f.Fd())) }

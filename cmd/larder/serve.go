@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/larder-build/larder/cacheprog"
+	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/helper"
+	"github.com/larder-build/larder/internal/stats"
+	"github.com/larder-build/larder/internal/store"
+)
+
+// serve is the helper: one go command's session, from the capabilities to what
+// is done after the go command has gone. It returns the exit code.
+func serve(args []string) int {
+	in, out, err := cacheprog.Stdio()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "larder: take over standard output: %v\n", err)
+		return 1
+	}
+	// The go command blocks until it has these, so they go before all else.
+	if _, err := out.Write(cacheprog.Capabilities((*helper.Session)(nil))); err != nil {
+		return 1 // nobody is there
+	}
+	// Ctrl-C reaches the whole process group. The go command then winds up, for
+	// which it needs its cache; it ends the session itself. And a line to a
+	// stderr that nobody reads any more must not end the program.
+	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
+
+	cfg, problems := loadConfig(args)
+	for _, p := range problems {
+		fmt.Fprintf(os.Stderr, "larder: %v\n", p)
+	}
+	options := store.Options{Dir: cfg.Dir}
+	s := store.Open(options)
+	session := helper.New(s, stats.OpenCosts(cfg.Dir))
+	ctx := context.Background()
+	err = cacheprog.Serve(ctx, in, out, session, &cacheprog.ServeOptions{CapabilitiesSent: true})
+	if err != nil && !errors.Is(err, syscall.EPIPE) {
+		fmt.Fprintf(os.Stderr, "larder: %v; the session is over\n", err)
+	}
+	dir, why := s.Fallback()
+	if dir != "" {
+		fmt.Fprintf(os.Stderr, "larder: %s cannot be written (%v); this session's outputs went to %s and are not kept; run \"larder doctor\"\n", cfg.Dir, why, dir)
+	}
+	record := session.Finish()
+	recordSession(cfg, record)
+
+	// The go command waits for the end of our output, and whoever started it
+	// may wait for the end of its error output. What follows is not theirs.
+	out.Close()
+	in.Close()
+	cacheprog.Detach()
+	store.TrimIfDue(ctx, options, limits(cfg), record.PutBytes)
+	if cfg.Stats {
+		stats.OpenLog(cfg.Dir).Fold()
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+// loadConfig reads the settings, with the helper's flags. A wrong flag is one
+// more problem, not an end.
+func loadConfig(args []string) (config.Config, []config.Problem) {
+	fs := flag.NewFlagSet("larder", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	flags := config.AddFlags(fs)
+	err := fs.Parse(args)
+	cfg, problems := config.Load(flags, os.Environ())
+	if err == nil && fs.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if err != nil {
+		problems = append(problems, config.Problem{Setting: "flags", Source: "GOCACHEPROG", What: err.Error(), Instead: "ignoring it and what follows it"})
+	}
+	return cfg, problems
+}
+
+func limits(cfg config.Config) store.Limits {
+	return store.Limits{MaxAge: cfg.MaxAge, MaxSize: cfg.MaxSize}
+}
+
+// recordSession adds the session to the store's log and, under "larder run", to
+// the run's. What cannot be written is dropped: it is only about the build.
+func recordSession(cfg config.Config, s stats.Session) {
+	s.Dir, _ = os.Getwd()
+	s.Version = version()
+	if path := os.Getenv(config.RunLogVariable); path != "" {
+		stats.Append(path, s)
+	}
+	if cfg.Stats {
+		stats.OpenLog(cfg.Dir).Add(s)
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/larder-build/larder/internal/cli"
+	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/stats"
+)
+
+func statsCommand() cli.Command {
+	return cli.Command{
+		Name:  "stats",
+		Short: "what the cache did: in total, and in the last sessions",
+		Long: `A session is one go command. "Saved" is what the hits cost when they were
+built, summed over actions; the go command runs actions side by side, so the
+time saved on the clock is less.`,
+		Setup: func(fs *flag.FlagSet) cli.Run {
+			flags := config.AddFlags(fs)
+			asJSON := fs.Bool("json", false, "print JSON")
+			last := fs.Int("n", 10, "how many of the last `sessions` to list")
+			reset := fs.Bool("reset", false, "forget all sessions")
+			return func(ctx context.Context, args []string) error {
+				if err := cli.NoArgs(args); err != nil {
+					return err
+				}
+				cfg := commandConfig(flags)
+				log := stats.OpenLog(cfg.Dir)
+				if *reset {
+					return log.Reset()
+				}
+				return showStats(log, cfg.Dir, *last, *asJSON)
+			}
+		},
+	}
+}
+
+func showStats(log stats.Log, dir string, last int, asJSON bool) error {
+	total, sessions, err := log.Read()
+	if err != nil {
+		return fmt.Errorf("read the sessions: %w", err)
+	}
+	sessions = sessions[len(sessions)-min(max(last, 0), len(sessions)):]
+	if asJSON {
+		out := json.NewEncoder(os.Stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(struct {
+			Dir   string          `json:"dir"`
+			Total stats.Total     `json:"total"`
+			Last  []stats.Session `json:"last"`
+		}{dir, total, append([]stats.Session{}, sessions...)})
+	}
+	if total.Sessions == 0 {
+		fmt.Printf("no sessions yet in %s\n", dir)
+		return nil
+	}
+	fmt.Printf("since %s, in %s\n", total.Since.Local().Format("2006-01-02 15:04"), dir)
+	writeSummary(os.Stdout, "  ", total)
+	if len(sessions) == 0 {
+		return nil
+	}
+	fmt.Println()
+	tw := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "when\tin\tgets\thits\tread\twritten\twaited\tsaved\ttook")
+	for _, s := range sessions {
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%.1f%%\t%s\t%s\t%s\t%s\t%s\n", s.Start.Local().Format("01-02 15:04:05"), filepath.Base(s.Dir),
+			s.Gets, 100*s.HitRate(), config.FormatSize(s.HitBytes), config.FormatSize(s.PutBytes), seconds(s.WaitSeconds), sessionSaved(s), seconds(s.Seconds))
+	}
+	return tw.Flush()
+}
+
+// sessionSaved is the time saved, marked where part of it is unknown.
+func sessionSaved(s stats.Session) string {
+	switch {
+	case s.Hits > 0 && s.CostUnknown == s.Hits:
+		return "?"
+	case s.CostUnknown > 0:
+		return seconds(s.SavedSeconds) + "+?"
+	}
+	return seconds(s.SavedSeconds)
+}

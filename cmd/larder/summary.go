@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/stats"
+)
+
+// writeSummary writes what the sessions of a total did, each line after prefix.
+func writeSummary(w io.Writer, prefix string, t stats.Total) {
+	fmt.Fprintf(w, "%s%s, %s: %s (%.1f%%), %s%s; %s\n", prefix,
+		count(t.Sessions, "go command"), count(t.Gets, "get"),
+		count(t.Hits, "hit"), 100*t.HitRate(), countMisses(t.Misses.Total()), missKinds(t.Misses), count(t.Puts, "put"))
+	fmt.Fprintf(w, "%s%s read from the cache, %s written to it\n", prefix,
+		config.FormatSize(t.HitBytes), config.FormatSize(t.PutBytes))
+	fmt.Fprintf(w, "%s%s; waited %s for the cache\n", prefix, saved(t.Counts), seconds(t.WaitSeconds))
+	if t.PutErrors > 0 {
+		fmt.Fprintf(w, "%s%s could not be stored anywhere; run \"larder doctor\"\n", prefix, count(t.PutErrors, "output"))
+	}
+}
+
+func count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func countMisses(n int64) string {
+	if n == 1 {
+		return "1 miss"
+	}
+	return fmt.Sprintf("%d misses", n)
+}
+
+// missKinds names the misses that are not plain absence, if there are any.
+func missKinds(m stats.Misses) (text string) {
+	add := func(n int64, what string) {
+		if n > 0 {
+			text += fmt.Sprintf(", %d %s", n, what)
+		}
+	}
+	add(m.Damaged, "with a damaged action file")
+	add(m.OutputMissing, "with a missing output")
+	add(m.Unreadable, "unreadable")
+	if text != "" {
+		text = " (of these" + text[1:] + ")"
+	}
+	return text
+}
+
+// saved says what the hits saved. The figure is a sum over actions, which the
+// go command runs side by side, so it is work, not time on the clock.
+func saved(c stats.Counts) string {
+	switch {
+	case c.Hits == 0:
+		return "saved nothing yet"
+	case c.CostUnknown == c.Hits:
+		return "what the hits saved is not known (they were built without Larder)"
+	case c.CostUnknown > 0:
+		return fmt.Sprintf("saved %s of building, and %s of unknown cost", seconds(c.SavedSeconds), count(c.CostUnknown, "hit"))
+	default:
+		return fmt.Sprintf("saved %s of building", seconds(c.SavedSeconds))
+	}
+}
+
+// seconds writes a time for a person.
+func seconds(s float64) string {
+	switch {
+	case s < 0.0995:
+		return fmt.Sprintf("%.0f ms", s*1000)
+	case s < 9.95:
+		return fmt.Sprintf("%.2f s", s)
+	case s < 120:
+		return fmt.Sprintf("%.0f s", s)
+	case s < 2*3600:
+		return fmt.Sprintf("%.0f min", s/60)
+	default:
+		return fmt.Sprintf("%.1f h", s/3600)
+	}
+}
