@@ -46,11 +46,11 @@ func serve(args []string) int {
 	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		fmt.Fprintf(os.Stderr, "larder: %v; the session is over\n", err)
 	}
-	dir, why := s.Fallback()
-	if dir != "" {
-		fmt.Fprintf(os.Stderr, "larder: %s cannot be written (%v); this session's outputs went to %s and are not kept; run \"larder doctor\"\n", cfg.Dir, why, dir)
-	}
+	fallback, _ := s.Fallback()
 	record := session.Finish()
+	if fallback != "" {
+		fmt.Fprintf(os.Stderr, "larder: %s cannot be written (%s); this session's outputs went to %s and are not kept; run \"larder doctor\"\n", cfg.Dir, record.Fallback, fallback)
+	}
 	recordSession(cfg, record)
 
 	// The go command waits for the end of our output, and whoever started it

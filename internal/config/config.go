@@ -302,8 +302,8 @@ func (l *loader) findUnknown() {
 			l.report(Problem{name, l.path, "no such setting" + suggest(name, keys), "ignoring it"})
 		}
 	}
-	for name := range l.env {
-		if strings.HasPrefix(name, "LARDER_") && !names[name] {
+	for name, value := range l.env {
+		if value != "" && strings.HasPrefix(name, "LARDER_") && !names[name] {
 			l.report(Problem{name, "the environment", "no such setting" + suggest(name, variables), "ignoring it"})
 		}
 	}

@@ -1,0 +1,75 @@
+// Package larder_test holds the rules about who may import whom.
+package larder_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/larder-build/larder"
+
+// rules say for each package what it may import besides the standard library,
+// directly. A package that is not listed fails the test: say here what it may
+// import, and in docs/design.md why, if that is more than its neighbours may.
+const rules = `
+.                        -
+cacheprog                -
+cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/stats internal/store
+e2e                      -
+internal/bench           -
+internal/cli             -
+internal/config          github.com/BurntSushi/toml
+internal/entry           -
+internal/helper          cacheprog internal/entry internal/stats internal/store
+internal/stats           internal/entry
+internal/store           internal/entry
+`
+
+// heavy are packages of the standard library that the helper, which starts with
+// every go command, must not even link.
+var heavy = []string{"net", "net/http", "regexp", "html/template", "text/template", "crypto/tls", "database/sql"}
+
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+func TestImports(t *testing.T) {
+	allowed := make(map[string][]string)
+	for _, line := range strings.Split(strings.TrimSpace(rules), "\n") {
+		fields := strings.Fields(line)
+		allowed[fields[0]] = fields[1:]
+	}
+	for _, line := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		fields := strings.Fields(line)
+		name := strings.TrimPrefix(strings.TrimPrefix(fields[0], module), "/")
+		if name == "" {
+			name = "."
+		}
+		may, ok := allowed[name]
+		if !ok {
+			t.Errorf("package %s has no line in the rules", name)
+			continue
+		}
+		for _, path := range fields[1:] {
+			own := strings.TrimPrefix(path, module+"/")
+			if strings.Contains(strings.Split(path, "/")[0], ".") && !slices.Contains(may, own) {
+				t.Errorf("package %s imports %s, which the rules do not allow", name, path)
+			}
+		}
+	}
+}
+
+func TestHelperIsLight(t *testing.T) {
+	for _, path := range list(t, "-deps", "./cmd/larder") {
+		if slices.Contains(heavy, path) {
+			t.Errorf("larder links %s", path)
+		}
+	}
+}
