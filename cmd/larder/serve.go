@@ -56,7 +56,6 @@ func serve(args []string) int {
 	// The go command waits for the end of our output, and whoever started it
 	// may wait for the end of its error output. What follows is not theirs.
 	out.Close()
-	in.Close()
 	cacheprog.Detach()
 	store.TrimIfDue(ctx, options, limits(cfg), record.PutBytes)
 	if cfg.Stats {
