@@ -91,8 +91,8 @@ func (s *Store) putOutput(out entry.OutputID, size int64, body io.Reader) (path 
 				return "", err
 			}
 		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF && w.size == size {
-			break
+		if err == io.EOF || err == io.ErrUnexpectedEOF || w.size > size {
+			break // whether it was all there, size and hash tell
 		}
 		if err != nil {
 			return "", err
