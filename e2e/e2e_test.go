@@ -101,6 +101,11 @@ func TestScripts(t *testing.T) {
 			case "root":
 				return os.Geteuid() == 0, nil
 			}
+			if toolchain, ok := strings.CutPrefix(cond, "toolchain:"); ok {
+				cmd := exec.Command("go", "version")
+				cmd.Env = append(os.Environ(), "GOTOOLCHAIN="+toolchain)
+				return cmd.Run() == nil, nil // fetched through the module proxy if need be
+			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -185,3 +185,22 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// The README's table of settings is this package's table.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := config.Load(nil, []string{"GOCACHE=/x"})
+	for _, v := range c.Values {
+		initial := v.Value
+		if v.Name == "dir" {
+			initial = "go env GOCACHE"
+		}
+		row := "| `" + v.Name + "` | `LARDER_" + strings.ToUpper(v.Name) + "` | `-" + strings.ReplaceAll(v.Name, "_", "-") + "` | `" + initial + "` | " + v.Help + " |"
+		if !strings.Contains(string(readme), row+"\n") {
+			t.Errorf("README.md lacks the row\n%s", row)
+		}
+	}
+}
