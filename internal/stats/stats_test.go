@@ -235,3 +235,20 @@ func FuzzCostTable(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkCostsSum(b *testing.B) {
+	costs := stats.OpenCosts(b.TempDir())
+	all := make(map[stats.Key]time.Duration)
+	var keys []stats.Key
+	for i := range 2500 {
+		all[key(i)] = time.Second
+		keys = append(keys, key(i))
+	}
+	if err := costs.Add(all); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for range b.N {
+		costs.Sum(keys)
+	}
+}
