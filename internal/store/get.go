@@ -71,7 +71,8 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 		}
 	}
 	s.session.begin()
-	name := fileName(s.options.Dir, id, 'a')
+	var nameSpace [nameBytes]byte
+	name := appendName(nameSpace[:0], s.options.Dir, id, 'a')
 	var space [actionSize + 1]byte // one more, to see that a file is too long
 	n, used, err := readFile(name, space[:])
 	if err != nil {
@@ -91,7 +92,9 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 	if err != nil {
 		return entry.Object{}, err
 	}
-	s.touch(name, used)
+	if s.stale(used) {
+		s.touch(string(name), used)
+	}
 	return a.object(path), nil
 }
 
@@ -139,12 +142,15 @@ func executable(dir string) (path string, info fileInfo, err error) {
 // touch notes the use of a file whose last noted use is used. Times in the
 // future, as after a clock jump, are left alone.
 func (s *Store) touch(name string, used time.Time) error {
-	now := s.options.now()
-	if now.Sub(used) < mtimeInterval {
+	if !s.stale(used) {
 		return nil
 	}
+	now := s.options.now()
 	return os.Chtimes(name, now, now)
 }
+
+// stale reports whether a noted use is so old that another one is to be noted.
+func (s *Store) stale(used time.Time) bool { return s.options.now().Sub(used) >= mtimeInterval }
 
 // recall finds an action that could not be written to the directory.
 func (s *Store) recall(id entry.ActionID) (entry.Object, bool) {

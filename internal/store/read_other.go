@@ -10,8 +10,8 @@ import (
 )
 
 // readFile reads the file, as far as buf goes, and its time of last use.
-func readFile(name string, buf []byte) (n int, used time.Time, err error) {
-	f, err := os.Open(name)
+func readFile(name, buf []byte) (n int, used time.Time, err error) {
+	f, err := os.Open(string(name))
 	if err != nil {
 		return 0, used, err
 	}

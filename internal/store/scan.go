@@ -91,7 +91,7 @@ func look(dir string, e fs.DirEntry) (f scanned, ok bool) {
 		return f, true
 	}
 	var space [actionSize + 1]byte
-	n, _, err := readFile(f.name, space[:])
+	n, _, err := readFile([]byte(f.name), space[:])
 	if err == nil {
 		f.action, err = parseAction(space[:n])
 	}

@@ -127,13 +127,20 @@ func subdir(dir string, id [entry.HashSize]byte) string {
 
 // fileName is the name of the file of an action (kind 'a') or an output ('d').
 func fileName(dir string, id [entry.HashSize]byte, kind byte) string {
+	var space [nameBytes]byte
+	return string(appendName(space[:0], dir, id, kind))
+}
+
+// nameBytes is room for nearly all names: 71 bytes and the directory.
+const nameBytes = 256
+
+// appendName appends what fileName returns. A get that misses must not allocate.
+func appendName(b []byte, dir string, id [entry.HashSize]byte, kind byte) []byte {
 	const hex = "0123456789abcdef"
-	// One allocation: this is in the way of every get.
-	var space [256]byte
-	name := append(space[:0], dir...)
-	name = append(name, filepath.Separator, hex[id[0]>>4], hex[id[0]&15], filepath.Separator)
-	for _, b := range id {
-		name = append(name, hex[b>>4], hex[b&15])
+	b = append(b, dir...)
+	b = append(b, filepath.Separator, hex[id[0]>>4], hex[id[0]&15], filepath.Separator)
+	for _, c := range id {
+		b = append(b, hex[c>>4], hex[c&15])
 	}
-	return string(append(name, '-', kind))
+	return append(b, '-', kind)
 }
