@@ -22,6 +22,8 @@ type evictor struct {
 
 	groups map[entry.OutputID]*group
 	broken []scanned // damaged action files
+	doomed []scanned // outputs whose actions have been removed
+	freed  int64     // bytes of what has been removed or is doomed
 }
 
 // A group is an output and the actions that name it, which live and die
@@ -72,6 +74,9 @@ func (e *evictor) run(ctx context.Context, progress func(done, total int)) error
 
 // evict removes groups, least recently used first, until those that are left
 // are young enough and fit.
+//
+// First it removes all the actions, and only then their outputs: a get that had
+// read an action before that has noted its use of the output long since.
 func (e *evictor) evict(ctx context.Context) error {
 	age := e.limits.MaxAge
 	if age == 0 {
@@ -97,8 +102,8 @@ func (e *evictor) evict(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if g.used.Before(e.spared) && (g.used.Before(expired) || e.report.RemovedBytes < tooMuch) {
-			e.remove(g)
+		if g.used.Before(e.spared) && (g.used.Before(expired) || e.freed < tooMuch) {
+			e.doom(g)
 			continue
 		}
 		// Many actions share an output, above all the empty one; those that are
@@ -109,30 +114,29 @@ func (e *evictor) evict(ctx context.Context) error {
 			}
 		}
 	}
+	for _, f := range e.doomed {
+		if err := ctx.Err(); err != nil {
+			return err // the next trim finds them without actions
+		}
+		e.removeOutput(f)
+	}
 	return nil
 }
 
-// remove removes a group unless it has been used since it was scanned. The
-// actions go first, so that nobody finds one whose output is gone.
-func (e *evictor) remove(g *group) {
-	for _, f := range g.actions {
-		if e.usedSince(f) {
-			return
-		}
-	}
-	if g.output.name == "" {
-		for _, f := range g.actions {
-			e.removeAction(f)
-		}
-		return
-	}
-	if e.usedSince(g.output) {
+// doom removes the actions of a group, so that nobody finds its output any more,
+// unless any part has been used since it was scanned.
+func (e *evictor) doom(g *group) {
+	there := g.output.name != ""
+	if there && e.usedSince(g.output) || slices.ContainsFunc(g.actions, e.usedSince) {
 		return
 	}
 	for _, f := range g.actions {
 		e.removeAction(f)
 	}
-	e.removeOutput(g.output)
+	if there {
+		e.doomed = append(e.doomed, g.output)
+		e.freed += g.output.diskBytes()
+	}
 }
 
 func (e *evictor) usedSince(f scanned) bool {
@@ -144,6 +148,7 @@ func (e *evictor) removeAction(f scanned) {
 	if os.Remove(f.name) == nil {
 		e.report.RemovedActions++
 		e.report.RemovedBytes += f.diskBytes()
+		e.freed += f.diskBytes()
 	}
 }
 
@@ -154,6 +159,9 @@ func (e *evictor) aside() string { return e.options.own("evicted") }
 // was using it, and only then removes it. A get notes its use before it
 // answers, so either it is seen here, or it finds nothing and is a miss.
 func (e *evictor) removeOutput(f scanned) {
+	if e.usedSince(f) {
+		return // it is not even away for a moment
+	}
 	aside := e.aside()
 	if os.Rename(f.name, aside) != nil {
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -96,6 +97,8 @@ func (v *verifier) run() (Report, error) {
 			}
 		case ok && !v.hash && d.size != a.action.size:
 			v.problem(d, fmt.Sprintf("its size is %d, and should be %d", d.size, a.action.size))
+		case ok && d.size != a.action.size && !changed(d): // the output is right: it has its hash
+			v.problem(a, fmt.Sprintf("its output has %d bytes, not %d", d.size, a.action.size))
 		}
 	}
 	return v.report, nil
@@ -118,9 +121,12 @@ func (v *verifier) verifyOutputs() (bad map[entry.OutputID]bool, err error) {
 		if f.damage != nil {
 			what = f.damage.Error()
 		} else if v.hash {
-			what = hashProblem(f)
+			what = hashProblem(v.ctx, f)
 		}
-		if what != "" {
+		if err := v.ctx.Err(); err != nil {
+			return bad, err
+		}
+		if what != "" && !changed(f) {
 			bad[id] = true
 			v.problem(f, what)
 		}
@@ -131,9 +137,21 @@ func (v *verifier) verifyOutputs() (bad map[entry.OutputID]bool, err error) {
 	return bad, nil
 }
 
+// changed reports whether a file has changed since it was scanned. The go command
+// writes in place (cmd/go/internal/cache/cache.go, copyFile): it may just be
+// doing so, and moving the file away would take it from under a build.
+func changed(f scanned) bool {
+	info, err := os.Lstat(f.name)
+	if err != nil {
+		return true
+	}
+	again, ok := look(filepath.Dir(f.name), fs.FileInfoToDirEntry(info))
+	return !ok || again.size != f.size || !again.mtime.Equal(f.mtime)
+}
+
 // hashProblem is what is wrong with an output, "" if it is what its name says
 // or has just gone.
-func hashProblem(f scanned) string {
+func hashProblem(ctx context.Context, f scanned) string {
 	name := f.name
 	if f.dir {
 		inner, _, err := executable(name)
@@ -149,10 +167,23 @@ func hashProblem(f scanned) string {
 		return err.Error()
 	}
 	defer file.Close()
-	if err := hashesTo(file, f.output); err != nil {
+	if err := hashesTo(interruptible{ctx, file}, f.output); err != nil {
 		return err.Error()
 	}
 	return ""
+}
+
+// interruptible is a file that cannot be read any more once ctx is done.
+type interruptible struct {
+	ctx  context.Context
+	file io.ReaderAt
+}
+
+func (r interruptible) ReadAt(p []byte, at int64) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.file.ReadAt(p, at)
 }
 
 func (v *verifier) problem(f scanned, what string) {
