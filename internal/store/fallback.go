@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,17 +37,43 @@ func (f *fallback) create(ending string, why error) (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dir == "" {
-		dir, err := os.MkdirTemp(f.options.fallbackParent(), fallbackPrefix())
-		if err != nil {
+		if err := f.makeDir(); err != nil {
 			return nil, err
 		}
-		f.dir, f.why = dir, why
-		if f.lock, err = os.Create(filepath.Join(dir, fallbackLock)); err == nil {
-			tryLock(f.lock)
-		}
+		f.why = why
 	}
 	f.next++
-	return os.OpenFile(filepath.Join(f.dir, fmt.Sprintf("%d%s", f.next, ending)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	base := fmt.Sprintf("%d%s", f.next, ending)
+	file, err := os.OpenFile(filepath.Join(f.dir, base), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	// Somebody cleans the temporary directory.
+	if err := f.makeDir(); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(filepath.Join(f.dir, base), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// makeDir makes the directory and its lock. The go command is given paths in
+// it, and may have another working directory.
+func (f *fallback) makeDir() error {
+	parent, err := filepath.Abs(f.options.fallbackParent())
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(parent, fallbackPrefix())
+	if err != nil {
+		return err
+	}
+	if f.lock != nil {
+		f.lock.Close()
+	}
+	f.dir = dir
+	if f.lock, err = os.Create(filepath.Join(dir, fallbackLock)); err == nil {
+		tryLock(f.lock)
+	}
+	return nil
 }
 
 // close lets go of the directory. One that holds no output goes at once.

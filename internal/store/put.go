@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/larder-build/larder/internal/entry"
 )
@@ -28,18 +28,18 @@ const retryPuts = 50
 // private temporary directory, and the action is remembered for this session.
 // Only if that cannot be written either is there another error.
 func (s *Store) Put(id entry.ActionID, out entry.OutputID, size int64, body io.Reader) (path string, err error) {
-	path, err = s.putOutput(out, size, body)
+	path, spare, err := s.putOutput(out, size, body)
 	if err != nil {
 		return "", err
 	}
 	a := action{id: id, output: out, size: size, time: s.options.now().UnixNano()}
-	if s.inFallback(path) {
+	if spare {
 		s.remember(id, a.object(path))
 		return path, nil
 	}
 	if err := s.putAction(a); err != nil {
-		// The output is where it should be, and will do for this session.
-		s.noteFailure(err)
+		// The output is where it should be, and will do for this session. Nor
+		// does this say much about the directory, which has just taken it.
 		s.remember(id, a.object(path))
 		return path, nil
 	}
@@ -47,12 +47,13 @@ func (s *Store) Put(id entry.ActionID, out entry.OutputID, size int64, body io.R
 	return path, nil
 }
 
-func (s *Store) inFallback(path string) bool {
-	dir, _ := s.Fallback()
-	return dir != "" && filepath.Dir(path) == dir
-}
-
+// noteFailure makes the next puts pass the store's directory by. Not so if
+// something else stands where a file or its subdirectory should be: that is one
+// name's trouble, or, where it is everyone's, found out before much is written.
 func (s *Store) noteFailure(err error) {
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) {
+		return
+	}
 	s.failure.Store(&err)
 	s.sinceFailure.Store(0)
 }
@@ -67,42 +68,54 @@ func (s *Store) tryDir() (bool, error) {
 	return s.sinceFailure.Add(1)%retryPuts == 0, *failure
 }
 
-// putOutput stores a body under its name.
-func (s *Store) putOutput(out entry.OutputID, size int64, body io.Reader) (path string, err error) {
-	name := fileName(s.options.Dir, out, 'd')
-	if size == 0 && out == entry.EmptyOutput {
+// putOutput stores a body under its name, or (spare) in the fallback directory.
+func (s *Store) putOutput(out entry.OutputID, size int64, body io.Reader) (path string, spare bool, err error) {
+	buf := s.buffers.Get().(*[copyBytes]byte)
+	defer s.buffers.Put(buf)
+	n, end := fill(buf[:], body)
+	if end == io.EOF && n == 0 && size == 0 && out == entry.EmptyOutput {
 		// A third of all puts. There is only one empty body.
-		if info, err := statFile(name); err == nil && info.size == 0 && !info.dir {
-			s.touch(name, info.mtime)
-			return name, nil
+		name := fileName(s.options.Dir, out, 'd')
+		if info, err := statFile(name); err == nil && info.size == 0 && !info.dir && !errors.Is(s.touch(name, info.mtime), fs.ErrNotExist) {
+			return name, false, nil
 		}
 	}
 	w := outputWriter{store: s, hash: sha256.New()}
 	if err := w.open(); err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer w.abandon()
-	buf := s.buffers.Get().(*[copyBytes]byte)
-	defer s.buffers.Put(buf)
 	for {
-		n, err := io.ReadFull(body, buf[:])
 		if n > 0 {
 			if err := w.write(buf[:n]); err != nil {
-				return "", err
+				return "", false, err
 			}
 		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF || w.size > size {
-			break // whether it was all there, size and hash tell
+		if end != nil || w.size > size {
+			break
 		}
-		if err != nil {
-			return "", err
-		}
+		n, end = fill(buf[:], body)
+	}
+	if end != nil && end != io.EOF {
+		return "", false, end
 	}
 	var got entry.OutputID
 	if w.hash.Sum(got[:0]); got != out || w.size != size {
-		return "", &entry.MismatchError{Want: out, Got: got, WantSize: size, GotSize: w.size}
+		return "", false, &entry.MismatchError{Want: out, Got: got, WantSize: size, GotSize: w.size}
 	}
-	return w.commit(out)
+	path, err = w.commit(out)
+	return path, w.spare, err
+}
+
+// fill reads until buf is full, or until body's end or error, which it returns as
+// it is: io.ReadFull's own io.ErrUnexpectedEOF could not be told from body's.
+func fill(buf []byte, body io.Reader) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = body.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }
 
 // An outputWriter writes one body to a temporary file, and gives that its name.
@@ -189,6 +202,7 @@ func (w *outputWriter) move(why error) error {
 func (w *outputWriter) commit(out entry.OutputID) (path string, err error) {
 	if !w.spare {
 		if path, err = w.rename(out); err == nil {
+			w.store.failure.Store(nil)
 			return path, nil
 		}
 		if w.file == nil {
@@ -211,7 +225,7 @@ func (w *outputWriter) commit(out entry.OutputID) (path string, err error) {
 }
 
 // hashesTo is nil if f's content is what out says.
-func hashesTo(f *os.File, out entry.OutputID) error {
+func hashesTo(f io.ReaderAt, out entry.OutputID) error {
 	h := sha256.New()
 	n, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
 	if err != nil {

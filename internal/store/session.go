@@ -26,9 +26,10 @@ type session struct {
 	begun   atomic.Bool
 	next    atomic.Int64
 
-	mu   sync.Mutex
-	name string   // of its files, up to the dot
-	lock *os.File // nil if there is none: the directory cannot be written
+	mu    sync.Mutex
+	name  string    // of its files, up to the dot
+	start time.Time // since when it may have been given paths
+	lock  *os.File  // nil if there is none: the directory cannot be written
 }
 
 // youngAge protects files between their making and their locking.
@@ -46,6 +47,7 @@ func (s *session) begin() {
 		return
 	}
 	s.name = strconv.FormatUint(rand.Uint64(), 36)
+	s.start = s.options.now()
 	s.makeLock()
 	s.begun.Store(true)
 }
@@ -65,8 +67,8 @@ func (s *session) makeLock() error {
 		return err
 	}
 	tryLock(f) // nobody else has a file of this name
-	if s.options.Now != nil {
-		os.Chtimes(name, s.options.now(), s.options.now())
+	if s.options.Now != nil || s.lock != nil {
+		os.Chtimes(name, s.start, s.start) // it is made again: the session is older
 	}
 	if s.lock != nil {
 		s.lock.Close()
@@ -150,6 +152,9 @@ func living(o Options) (oldest time.Time, collected int, err error) {
 // isFree reports whether nobody holds the lock of a lock file, or it is gone.
 func isFree(name string) (bool, error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		f, err = os.Open(name) // another user's; only NFS wants more
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
