@@ -94,16 +94,7 @@ func scanRequest(line []byte, r *request) bool {
 	return s.lit(`}`) && s.blank()
 }
 
-// parseResponse decodes one JSON object into r.
-func parseResponse(line []byte, r *Response) error {
-	if scanResponse(line, r) {
-		return nil
-	}
-	*r = Response{}
-	return json.Unmarshal(line, r)
-}
-
-// scanResponse is the fast half of parseResponse, for answers to get, put and close, fields after ID in any order.
+// scanResponse decodes what is usual, and reports whether it was that: answers to get, put and close, fields after ID in any order.
 func scanResponse(line []byte, r *Response) bool {
 	*r = Response{}
 	s := scanner{rest: line}

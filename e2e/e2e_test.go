@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -47,15 +46,6 @@ func buildLarder(dir string) error {
 		return fmt.Errorf("build larder: %w\n%s", err, out)
 	}
 	return nil
-}
-
-// larderPath is the program under test.
-func larderPath() string {
-	name := "larder"
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
-	return filepath.Join(os.Getenv("LARDER_E2E_BIN"), name)
 }
 
 // goEnv asks the go command of the machine, in whose module cache scripts work.

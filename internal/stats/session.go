@@ -96,11 +96,3 @@ func (t *Total) Add(s Session) {
 	t.Sessions++
 	t.Counts.Add(s.Counts)
 }
-
-func (t *Total) addTotal(u Total) {
-	if t.Since.IsZero() || !u.Since.IsZero() && u.Since.Before(t.Since) {
-		t.Since = u.Since
-	}
-	t.Sessions += u.Sessions
-	t.Counts.Add(u.Counts)
-}
