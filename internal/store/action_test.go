@@ -3,6 +3,8 @@ package store_test
 import (
 	"bytes"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,13 +49,36 @@ func TestParseAction(t *testing.T) {
 	}
 }
 
-// Whatever parses comes back the same, but for case and the padding of numbers.
+// reference reads an action file as the go command does (cmd/go/internal/cache/cache.go, get).
+func reference(data []byte) (ok bool) {
+	m := regexp.MustCompile(`(?s)^v1 ([0-9a-fA-F]{64}) ([0-9a-fA-F]{64}) (.{20}) (.{20})\n$`).FindSubmatch(data)
+	if m == nil || len(data) != 175 {
+		return false
+	}
+	for _, column := range m[3:] {
+		n, err := strconv.ParseInt(strings.TrimLeft(string(column), " "), 10, 64)
+		if err != nil || n < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// What the go command takes is taken, and nothing else. It comes back the same,
+// but for case and the padding of numbers.
 func FuzzParseAction(f *testing.F) {
-	f.Add([]byte(line(4096, 1_700_000_000_123_456_789)))
+	valid := line(4096, 1_700_000_000_123_456_789)
+	f.Add([]byte(valid))
 	f.Add([]byte(line(0, 0)))
+	f.Add([]byte(strings.Replace(valid, "                4096", "               +4096", 1)))
+	f.Add([]byte(strings.Replace(valid, "                4096", "              -0x096", 1)))
+	f.Add([]byte(strings.Replace(valid, "                4096", "                  -0", 1)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		again, _, _, _, err := store.ParseAction(data)
+		if ascii := !bytes.ContainsFunc(data, func(r rune) bool { return r >= 0x80 }); ascii && (err == nil) != reference(data) {
+			t.Errorf("%q: %v, but the go command takes it: %v", data, err, reference(data))
+		}
 		if err != nil {
 			return
 		}

@@ -47,16 +47,17 @@ func (g *group) add(f scanned) {
 	g.bytes += f.diskBytes()
 }
 
-func (e *evictor) run(ctx context.Context, progress func(done, total int)) error {
+// run scans and evicts; skipped is what scan could not read.
+func (e *evictor) run(ctx context.Context, progress func(done, total int)) (skipped, err error) {
 	if err := os.RemoveAll(e.aside()); err != nil { // of a crash
-		return err
+		return nil, err
 	}
 	e.groups = make(map[entry.OutputID]*group)
-	err := scan(ctx, e.options, progress, func(f scanned) error {
+	skipped, err = scan(ctx, e.options, progress, func(f scanned) {
 		e.report.Bytes += f.diskBytes()
 		if f.kind == 'a' && f.damage != nil {
 			e.broken = append(e.broken, f)
-			return nil
+			return
 		}
 		g := e.groups[f.output]
 		if g == nil {
@@ -64,19 +65,19 @@ func (e *evictor) run(ctx context.Context, progress func(done, total int)) error
 			e.groups[f.output] = g
 		}
 		g.add(f)
-		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return e.evict(ctx)
+	return skipped, e.evict(ctx)
 }
 
 // evict removes groups, least recently used first, until those that are left
 // are young enough and fit.
 //
-// First it removes all the actions, and only then their outputs: a get that had
-// read an action before that has noted its use of the output long since.
+// First it removes all the actions, and only then their outputs. A get notes its
+// use of the output and then looks once more whether the action is there; so if
+// it answers, its use is seen here before the output is removed.
 func (e *evictor) evict(ctx context.Context) error {
 	age := e.limits.MaxAge
 	if age == 0 {

@@ -95,25 +95,26 @@ func (f *fallback) close() {
 func collectFallbacks(o Options) (collected int, err error) {
 	parent := o.fallbackParent()
 	entries, err := os.ReadDir(parent)
-	if err != nil {
-		return 0, err
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), fallbackPrefix()) || !e.IsDir() {
 			continue
 		}
-		info, err := e.Info()
-		if err != nil || !ownedByUser(info) || o.now().Sub(info.ModTime()) < fallbackAge {
+		info, infoErr := e.Info()
+		if infoErr != nil || !ownedByUser(info) || o.now().Sub(info.ModTime()) < fallbackAge {
 			continue
 		}
 		dir := filepath.Join(parent, e.Name())
-		if free, err := isFree(filepath.Join(dir, fallbackLock)); err != nil || !free {
+		if free, lockErr := isFree(filepath.Join(dir, fallbackLock)); lockErr != nil || !free {
 			continue
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			return collected, errors.Join(errors.New("collect temporary directories"), err)
+		if removeErr := os.RemoveAll(dir); removeErr != nil {
+			err = errors.Join(err, removeErr)
+			continue
 		}
 		collected++
 	}
-	return collected, nil
+	return collected, err
 }

@@ -88,39 +88,46 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 	if a.id != id {
 		return entry.Object{}, &missError{Damaged, errors.New("it is another action's")}
 	}
-	path, err := s.output(a)
+	path, renewed, err := s.output(a)
 	if err != nil {
 		return entry.Object{}, err
 	}
-	if s.stale(used) {
-		s.touch(string(name), used)
+	if renewed || s.stale(used) {
+		// Last of all, for trimming removes an action first of all and looks at
+		// the output's time once more after that: what it still finds here, it
+		// finds used there (evict).
+		if err := s.renew(string(name)); errors.Is(err, fs.ErrNotExist) {
+			return entry.Object{}, &missError{OutputMissing, err}
+		}
 	}
 	return a.object(path), nil
 }
 
-// output returns the path of an action's output, and notes its use.
-func (s *Store) output(a action) (path string, err error) {
+// output returns the path of an action's output, and notes its use if that is
+// due (renewed).
+func (s *Store) output(a action) (path string, renewed bool, err error) {
 	path = fileName(s.options.Dir, a.output, 'd')
 	info, err := statFile(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", &missError{reason: OutputMissing}
+			return "", false, &missError{reason: OutputMissing}
 		}
-		return "", &missError{Unreadable, err}
+		return "", false, &missError{Unreadable, err}
 	}
-	// A touch that finds nothing means that trimming has just taken the file.
-	if err := s.touch(path, info.mtime); errors.Is(err, fs.ErrNotExist) {
-		return "", &missError{OutputMissing, err}
+	if renewed = s.stale(info.mtime); renewed {
+		if err := s.renew(path); errors.Is(err, fs.ErrNotExist) {
+			return "", false, &missError{OutputMissing, err} // trimming has just taken it
+		}
 	}
 	if info.dir {
 		if path, info, err = executable(path); err != nil {
-			return "", &missError{OutputMissing, err}
+			return "", false, &missError{OutputMissing, err}
 		}
 	}
 	if info.size != a.size {
-		return "", &missError{reason: OutputMissing}
+		return "", false, &missError{reason: OutputMissing}
 	}
-	return path, nil
+	return path, renewed, nil
 }
 
 // executable finds the one file in an output that is a directory: an executable
@@ -139,18 +146,15 @@ func executable(dir string) (path string, info fileInfo, err error) {
 	return path, info, err
 }
 
-// touch notes the use of a file whose last noted use is used. Times in the
-// future, as after a clock jump, are left alone.
-func (s *Store) touch(name string, used time.Time) error {
-	if !s.stale(used) {
-		return nil
-	}
+// stale reports whether a noted use is so old that another one is to be noted.
+// Times in the future, as after a clock jump, are left alone.
+func (s *Store) stale(used time.Time) bool { return s.options.now().Sub(used) >= mtimeInterval }
+
+// renew notes the use of a file, if it may.
+func (s *Store) renew(name string) error {
 	now := s.options.now()
 	return os.Chtimes(name, now, now)
 }
-
-// stale reports whether a noted use is so old that another one is to be noted.
-func (s *Store) stale(used time.Time) bool { return s.options.now().Sub(used) >= mtimeInterval }
 
 // recall finds an action that could not be written to the directory.
 func (s *Store) recall(id entry.ActionID) (entry.Object, bool) {

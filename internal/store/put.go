@@ -76,7 +76,7 @@ func (s *Store) putOutput(out entry.OutputID, size int64, body io.Reader) (path 
 	if end == io.EOF && n == 0 && size == 0 && out == entry.EmptyOutput {
 		// A third of all puts. There is only one empty body.
 		name := fileName(s.options.Dir, out, 'd')
-		if info, err := statFile(name); err == nil && info.size == 0 && !info.dir && !errors.Is(s.touch(name, info.mtime), fs.ErrNotExist) {
+		if info, err := statFile(name); err == nil && info.size == 0 && !info.dir && !s.stale(info.mtime) {
 			return name, false, nil
 		}
 	}

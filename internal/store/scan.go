@@ -33,19 +33,20 @@ func (f scanned) diskBytes() int64 { return (f.size + diskBlock - 1) / diskBlock
 
 // scan looks at every file of the store, one subdirectory at a time, and passes
 // it to visit. Whatever is not an action's or an output's file is passed over.
-// A store that does not exist is empty. progress may be nil.
-func scan(ctx context.Context, o Options, progress func(done, total int), visit func(scanned) error) error {
+// A store that does not exist is empty. Subdirectories that cannot be read are
+// passed over too, and are an error in the end (skipped). progress may be nil.
+func scan(ctx context.Context, o Options, progress func(done, total int), visit func(scanned)) (skipped, err error) {
 	if info, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	} else if err != nil {
-		return err
+		return nil, err
 	} else if !info.IsDir() {
-		return &fs.PathError{Op: "scan", Path: o.Dir, Err: errors.New("not a directory")}
+		return nil, &fs.PathError{Op: "scan", Path: o.Dir, Err: errors.New("not a directory")}
 	}
 	const subdirs = 256
 	for i := range subdirs {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		if progress != nil {
 			progress(i, subdirs)
@@ -53,17 +54,15 @@ func scan(ctx context.Context, o Options, progress func(done, total int), visit 
 		dir := subdir(o.Dir, [entry.HashSize]byte{byte(i)})
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			skipped = errors.Join(skipped, err)
 		}
 		for _, e := range entries {
 			if f, ok := look(dir, e); ok {
-				if err := visit(f); err != nil {
-					return err
-				}
+				visit(f)
 			}
 		}
 	}
-	return nil
+	return skipped, nil
 }
 
 // look is what scan does with one directory entry. It is not ok if that is none

@@ -320,18 +320,3 @@ func TestUseIsNoted(t *testing.T) {
 		}
 	}
 }
-
-func TestGetAllocates(t *testing.T) {
-	s := store.Open(store.Options{Dir: t.TempDir()})
-	defer s.Close()
-	put(t, s, actionID(1), body(1, 100))
-	for _, tt := range []struct {
-		name string
-		id   entry.ActionID
-		max  float64
-	}{{"hit", actionID(1), 7}, {"miss", actionID(2), 3}} {
-		if got := testing.AllocsPerRun(100, func() { s.Get(tt.id) }); got > tt.max {
-			t.Errorf("%s: %v allocations, want at most %v", tt.name, got, tt.max)
-		}
-	}
-}

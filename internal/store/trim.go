@@ -50,8 +50,15 @@ func TrimIfDue(ctx context.Context, o Options, l Limits, putBytes int64) (trimme
 	o.addUsage(putBytes)
 	over := l.MaxSize > 0 && o.overSize(l.MaxSize)
 	due, err := o.trimDue()
-	if err != nil || !due && !over {
-		return false, err
+	if err != nil {
+		_, fallbackErr := collectFallbacks(o) // as in Trim
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // no store, nothing to trim
+		}
+		return false, errors.Join(err, fallbackErr)
+	}
+	if !due && !over {
+		return false, nil
 	}
 	report, err := Trim(ctx, o, l, nil)
 	return err == nil && !report.Busy, err
@@ -65,9 +72,6 @@ func (o Options) trimDue() (bool, error) {
 		return false, nil
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // no store, nothing to trim
-	}
 	if err != nil {
 		return false, err
 	}
@@ -153,42 +157,47 @@ func (o Options) overSize(limit int64) bool {
 // whatever process, may have been given. One process at a time trims a store.
 // progress may be nil.
 func Trim(ctx context.Context, o Options, l Limits, progress func(done, total int)) (TrimReport, error) {
-	var report TrimReport
+	// First, for it is where the store cannot be written, and so not be trimmed
+	// either, that there are fallback directories.
+	n, fallbackErr := collectFallbacks(o)
+	report := TrimReport{Collected: n}
+	err := trimStore(ctx, evictor{options: o, limits: l, report: &report}, progress)
+	return report, errors.Join(err, fallbackErr)
+}
+
+func trimStore(ctx context.Context, e evictor, progress func(done, total int)) error {
+	o := e.options
 	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		return report, nil
+		return nil
 	}
 	if err := os.MkdirAll(o.own(), 0o777); err != nil {
-		return report, err
+		return err
 	}
 	lock, err := os.OpenFile(o.own("trim.lock"), os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
-		return report, err
+		return err
 	}
 	defer lock.Close()
 	if locked, err := tryLock(lock); err != nil || !locked {
-		report.Busy = !locked && err == nil
-		return report, err
+		e.report.Busy = !locked && err == nil
+		return err
 	}
 	oldest, collected, err := living(o)
+	e.report.Collected += collected
 	if err != nil {
-		return report, err
+		return err
 	}
-	report.Collected = collected
-	e := evictor{options: o, limits: l, report: &report, spared: sparedSince(o.now(), oldest)}
-	if err := e.run(ctx, progress); err != nil {
-		return report, err
+	e.spared = sparedSince(o.now(), oldest)
+	skipped, err := e.run(ctx, progress)
+	if err != nil {
+		return err
 	}
-	if err := o.setUsage(report.Bytes - report.RemovedBytes); err != nil {
-		return report, err
+	if err := o.setUsage(e.report.Bytes - e.report.RemovedBytes); err != nil {
+		return err
 	}
 	n, err := emptyQuarantine(o)
-	report.Collected += n
-	if err != nil {
-		return report, err
-	}
-	n, err = collectFallbacks(o)
-	report.Collected += n
-	return report, err
+	e.report.Collected += n
+	return errors.Join(skipped, err)
 }
 
 // sparedSince is the time such that whatever has been used since stays. Times

@@ -64,7 +64,7 @@ type verifier struct {
 
 func (v *verifier) run() (Report, error) {
 	v.outputs = make(map[entry.OutputID]scanned)
-	err := scan(v.ctx, v.options, nil, func(f scanned) error {
+	skipped, err := scan(v.ctx, v.options, nil, func(f scanned) {
 		v.report.Bytes += f.diskBytes()
 		if f.mtime.After(v.report.Newest) {
 			v.report.Newest = f.mtime
@@ -72,15 +72,14 @@ func (v *verifier) run() (Report, error) {
 		if f.kind == 'd' {
 			v.report.Outputs++
 			v.outputs[f.output] = f
-			return nil
+			return
 		}
 		v.report.Actions++
 		if f.damage != nil {
 			v.problem(f, f.damage.Error())
-			return nil
+			return
 		}
 		v.actions = append(v.actions, f)
-		return nil
 	})
 	if err != nil {
 		return v.report, err
@@ -101,7 +100,7 @@ func (v *verifier) run() (Report, error) {
 			v.problem(a, fmt.Sprintf("its output has %d bytes, not %d", d.size, a.action.size))
 		}
 	}
-	return v.report, nil
+	return v.report, skipped
 }
 
 // verifyOutputs hashes the outputs, if that is asked for, and returns those

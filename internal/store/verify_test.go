@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"os"
@@ -42,6 +44,10 @@ func TestVerifyFindsDamage(t *testing.T) {
 			data, _ := os.ReadFile(h.action(2))
 			os.WriteFile(h.action(1), data, 0o666)
 		}, 1, "another action"},
+		{"an action with another size", func(t *testing.T, h *shelf, output string) {
+			data, _ := os.ReadFile(h.action(1))
+			os.WriteFile(h.action(1), bytes.Replace(data, []byte("1000 "), []byte("1001 "), 1), 0o666)
+		}, 1, "not 1001"},
 		{"a damaged executable", func(t *testing.T, h *shelf, output string) {
 			os.Remove(output)
 			os.Mkdir(output, 0o777)
@@ -91,6 +97,45 @@ func TestVerifyListsOnlySome(t *testing.T) {
 	if err != nil || report.ProblemCount != 120 || len(report.Problems) != 100 || calls != 120 {
 		t.Errorf("%d problems, %d listed, %d calls, %v", report.ProblemCount, len(report.Problems), calls, err)
 	}
+}
+
+// What changes while it is looked at is being written by the go command, in place
+// (cmd/go/internal/cache/cache.go, copyFile), and is not taken away from it.
+func TestVerifySparesWhatIsBeingWritten(t *testing.T) {
+	h := newShelf(t)
+	outputs := []string{h.add(1, 1000, day), h.add(2, 1000, day)}
+	for _, name := range outputs {
+		flip(t, name)
+		h.age(name, day)
+	}
+	calls := 0
+	report, err := store.Verify(t.Context(), store.Options{Dir: h.dir}, true, func(done, total int) {
+		if calls++; calls == 1 {
+			for _, name := range outputs {
+				if exists(name) {
+					os.WriteFile(name, body(3, 2000), 0o666) // not yet all of it
+				}
+			}
+		}
+	})
+	if err != nil || report.ProblemCount != 1 {
+		t.Errorf("%+v, %v; want the one that was looked at first", report, err)
+	}
+	if n := len(files(t, filepath.Join(h.dir, "larder", "quarantine"))); n != 2 {
+		t.Errorf("%d files in quarantine, want one output and its action", n)
+	}
+}
+
+func TestVerifyEnds(t *testing.T) {
+	h := newShelf(t)
+	h.add(1, 1000, 0)
+	h.add(2, 1000, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := store.Verify(ctx, store.Options{Dir: h.dir}, true, func(done, total int) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	wantSound(t, h.dir)
 }
 
 func TestVerifyOfNoStore(t *testing.T) {
