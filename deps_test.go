@@ -16,7 +16,7 @@ const module = "github.com/larder-build/larder"
 const rules = `
 .                        -
 cacheprog                -
-cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/stats internal/store
+cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/stats internal/store golang.org/x/sys/unix
 e2e                      -
 internal/bench           -
 internal/cli             -

@@ -55,6 +55,7 @@ func serveTable(ctx context.Context, file string) error {
 	}
 	cfg, _ := loadConfig(nil)
 	t.Session = helper.New(store.Open(store.Options{Dir: cfg.Dir}), stats.OpenCosts(cfg.Dir))
+	defer answerPromptly()()
 	err = cacheprog.Serve(ctx, in, out, t, &cacheprog.ServeOptions{CapabilitiesSent: true})
 	t.Session.Finish()
 	if err == nil && len(t.noted) > 0 {

@@ -42,7 +42,9 @@ func serve(args []string) int {
 	s := store.Open(options)
 	session := helper.New(s, stats.OpenCosts(cfg.Dir))
 	ctx := context.Background()
+	relax := answerPromptly()
 	err = cacheprog.Serve(ctx, in, out, session, &cacheprog.ServeOptions{CapabilitiesSent: true})
+	relax()
 	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		fmt.Fprintf(os.Stderr, "larder: %v; the session is over\n", err)
 	}
