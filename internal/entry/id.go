@@ -1,5 +1,7 @@
 // Package entry defines what a cache entry is: an action ID, and the output
-// (an OutputID, a size, the time of the original put) that it stands for.
+// (an OutputID, a size, the time of the original put) that it stands for; and the
+// one form in which entries are sent and stored: a Header and a body, alone or in
+// a stream of many.
 //
 // It knows nobody: the local store, the remotes and the wire all speak in its
 // terms. Nothing in it does I/O on its own.
