@@ -24,7 +24,8 @@ internal/config          github.com/BurntSushi/toml
 internal/entry           -
 internal/helper          cacheprog internal/entry internal/stats internal/store
 internal/stats           internal/entry
-internal/store           internal/entry
+internal/filelock        -
+internal/store           internal/entry internal/filelock
 `
 
 // heavy are packages of the standard library that the helper, which starts with

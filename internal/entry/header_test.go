@@ -65,7 +65,7 @@ func TestHeaderRefusesLies(t *testing.T) {
 		"huge":                  func(h *entry.Header) { h.Size, h.Stored = entry.MaxSize+1, entry.MaxSize+1 },
 		"raw, sizes differ":     func(h *entry.Header) { h.Stored = 9 },
 		"grew":                  func(h *entry.Header) { h.Encoding, h.Stored = entry.Zstd, 11 },
-		"bomb":                  func(h *entry.Header) { h.Encoding, h.Size, h.Stored = entry.Zstd, 1 << 30, 1000 },
+		"bomb":                  func(h *entry.Header) { h.Encoding, h.Size, h.Stored = entry.Zstd, 1<<30, 1000 },
 		"unknown encoding":      func(h *entry.Header) { h.Encoding = 2 },
 		"negative cost":         func(h *entry.Header) { h.Cost = -1 },
 		"writer too long":       func(h *entry.Header) { h.Writer = strings.Repeat("w", entry.MaxText+1) },

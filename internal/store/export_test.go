@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/filelock"
 )
 
 // SetFault makes operations answer what fault says, if that is an error.
@@ -24,4 +25,4 @@ func ParseAction(data []byte) (again []byte, id entry.ActionID, out entry.Output
 func FileName(dir string, id [entry.HashSize]byte, kind byte) string { return fileName(dir, id, kind) }
 
 // TryLock takes the lock of an open file.
-func TryLock(f *os.File) (bool, error) { return tryLock(f) }
+func TryLock(f *os.File) (bool, error) { return filelock.Try(f) }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/larder-build/larder/internal/filelock"
 )
 
 // A fallback is the private directory for what cannot be put into the store's.
@@ -71,7 +73,7 @@ func (f *fallback) makeDir() error {
 	}
 	f.dir = dir
 	if f.lock, err = os.Create(filepath.Join(dir, fallbackLock)); err == nil {
-		tryLock(f.lock)
+		filelock.Try(f.lock)
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/larder-build/larder/internal/filelock"
 )
 
 // A session is the mark of a live Store in its directory, and the names of its
@@ -66,7 +68,7 @@ func (s *session) makeLock() error {
 	if err != nil {
 		return err
 	}
-	tryLock(f) // nobody else has a file of this name
+	filelock.Try(f) // nobody else has a file of this name
 	if s.options.Now != nil || s.lock != nil {
 		os.Chtimes(name, s.start, s.start) // it is made again: the session is older
 	}
@@ -162,5 +164,5 @@ func isFree(name string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	return tryLock(f)
+	return filelock.Try(f)
 }

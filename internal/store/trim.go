@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/larder-build/larder/internal/filelock"
 )
 
 // Limits say what a store may hold.
@@ -76,7 +78,7 @@ func (o Options) trimDue() (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	if locked, err := tryLock(f); err != nil || !locked {
+	if locked, err := filelock.Try(f); err != nil || !locked {
 		return false, err
 	}
 	data := make([]byte, 64)
@@ -178,7 +180,7 @@ func trimStore(ctx context.Context, e evictor, progress func(done, total int)) e
 		return err
 	}
 	defer lock.Close()
-	if locked, err := tryLock(lock); err != nil || !locked {
+	if locked, err := filelock.Try(lock); err != nil || !locked {
 		e.report.Busy = !locked && err == nil
 		return err
 	}

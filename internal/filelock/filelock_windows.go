@@ -1,4 +1,4 @@
-package store
+package filelock
 
 import (
 	"os"
@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// tryLock takes the lock of an open file, as cmd/go/internal/lockedfile does, or
+// Try takes the lock of an open file, as cmd/go/internal/lockedfile does, or
 // reports that another one has it. Closing the file, or dying, lets go of it.
-func tryLock(f *os.File) (locked bool, err error) {
+func Try(f *os.File) (locked bool, err error) {
 	const (
 		failImmediately = 1
 		exclusive       = 2
@@ -25,6 +25,3 @@ func tryLock(f *os.File) (locked bool, err error) {
 	}
 	return false, err
 }
-
-// ownedByUser is true: a user's temporary directory is that user's alone here.
-func ownedByUser(os.FileInfo) bool { return true }

@@ -1,15 +1,15 @@
 //go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
 
-package store
+package filelock
 
 import (
 	"os"
 	"syscall"
 )
 
-// tryLock takes the lock of an open file, as cmd/go/internal/lockedfile does, or
+// Try takes the lock of an open file, as cmd/go/internal/lockedfile does, or
 // reports that another one has it. Closing the file, or dying, lets go of it.
-func tryLock(f *os.File) (locked bool, err error) {
+func Try(f *os.File) (locked bool, err error) {
 	for {
 		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
 		case nil:
@@ -21,10 +21,4 @@ func tryLock(f *os.File) (locked bool, err error) {
 			return false, err
 		}
 	}
-}
-
-// ownedByUser reports whether a file belongs to the user of this process.
-func ownedByUser(info os.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == os.Getuid()
 }
