@@ -1,0 +1,274 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// A Client is a helper's connection to the agent. Its methods are safe for
+// concurrent use.
+type Client struct {
+	conn    conn
+	Welcome Welcome
+	texts   func(string) // told of lines for the user, on the reading goroutine
+
+	mu      sync.Mutex
+	waiting map[entry.ActionID][]chan bool
+	reports chan Report
+	err     error // why the connection is over
+	ended   chan struct{}
+}
+
+// Connect connects to the user's agent, which it starts if there is none (a nil
+// starter is a wish not to), and replaces if it is older than the caller. texts
+// is told of lines for the user. Errors wrap ErrNoAgent.
+func Connect(ctx context.Context, place Place, starter *Starter, hello Hello, texts func(string)) (*Client, error) {
+	hello.Protocol = Protocol
+	for replaced := false; ; replaced = true {
+		conn, err := dial(place.Socket())
+		if err == nil {
+			if err := place.check(); err != nil {
+				conn.Close()
+				return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
+			}
+		} else if starter == nil {
+			return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
+		} else if conn, err = starter.start(ctx); err != nil {
+			return nil, err
+		}
+		c, err := greet(conn, hello, texts)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		if starter != nil && !replaced && outdated(c.Welcome, hello) {
+			c.leave()
+			continue
+		}
+		if c.Welcome.Protocol != Protocol {
+			c.Close()
+			return nil, fmt.Errorf("%w: the running one is of version %s, this is %s", ErrNoAgent, c.Welcome.Version, hello.Version)
+		}
+		return c, nil
+	}
+}
+
+// outdated reports whether the agent is to be replaced by one of this version.
+// Versions that are not released have no order: then whoever comes last is new.
+func outdated(agent Welcome, own Hello) bool {
+	if agent.Protocol != own.Protocol {
+		return agent.Protocol < own.Protocol
+	}
+	if semver.IsValid(agent.Version) && semver.IsValid(own.Version) {
+		return semver.Compare(agent.Version, own.Version) < 0
+	}
+	return agent.Version != own.Version && !semver.IsValid(own.Version)
+}
+
+// greet exchanges greetings and starts reading.
+func greet(conn conn, hello Hello, texts func(string)) (*Client, error) {
+	c := &Client{
+		conn: conn, texts: texts,
+		waiting: make(map[entry.ActionID][]chan bool),
+		reports: make(chan Report, 1),
+		ended:   make(chan struct{}),
+	}
+	limit := time.Now().Add(Silence)
+	conn.SetWriteDeadline(limit)
+	conn.SetReadDeadline(limit)
+	r := bufio.NewReader(conn)
+	_, err := conn.Write(AppendGreeting(nil, hello))
+	if err == nil {
+		err = ReadGreeting(r, &c.Welcome)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: greet it: %w", ErrNoAgent, err)
+	}
+	go c.read(r)
+	return c, nil
+}
+
+// leave tells the agent to make room for another one, and waits until it has:
+// it closes its socket first, and then this connection.
+func (c *Client) leave() {
+	c.send(Frame{Kind: Leave})
+	select {
+	case <-c.ended:
+	case <-time.After(Silence):
+	}
+	c.Close()
+}
+
+// send writes a frame.
+func (c *Client) send(f Frame) error {
+	var space [64]byte
+	b := f.Append(space[:0])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	c.conn.SetWriteDeadline(time.Now().Add(Silence))
+	_, err := c.conn.Write(b)
+	return err
+}
+
+// Get asks the agent for an action and reports whether it is in the store now.
+// All that goes wrong is false.
+func (c *Client) Get(ctx context.Context, id entry.ActionID) bool {
+	answer := make(chan bool, 1)
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return false
+	}
+	first := len(c.waiting[id]) == 0
+	c.waiting[id] = append(c.waiting[id], answer)
+	c.mu.Unlock()
+	if first {
+		if err := c.send(Frame{Kind: Get, Action: id}); err != nil {
+			c.fail(err)
+		}
+	}
+	select {
+	case have := <-answer:
+		return have
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// read hands out what the agent says.
+func (c *Client) read(r *bufio.Reader) {
+	defer close(c.ended)
+	for {
+		f, err := ReadFrame(r)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		c.conn.SetReadDeadline(time.Now().Add(Silence))
+		switch f.Kind {
+		case Have, Lack:
+			c.mu.Lock()
+			waiting := c.waiting[f.Action]
+			delete(c.waiting, f.Action)
+			c.mu.Unlock()
+			for _, answer := range waiting {
+				answer <- f.Kind == Have
+			}
+		case Text:
+			if c.texts != nil {
+				c.texts(printable(string(f.Text)))
+			}
+		case Results:
+			var report Report
+			if json.Unmarshal(f.Text, &report) == nil {
+				select {
+				case <-c.reports: // the newest counts
+				default:
+				}
+				c.reports <- report
+			}
+		}
+	}
+}
+
+// printable is text without what could drive a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+var errClosed = errors.New("closed")
+
+// fail ends the connection: whoever waits gets no.
+func (c *Client) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+		c.conn.Close()
+	}
+	for id, waiting := range c.waiting {
+		for _, answer := range waiting {
+			answer <- false
+		}
+		delete(c.waiting, id)
+	}
+}
+
+// Err is why the connection is over, nil if it is not.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close ends the connection.
+func (c *Client) Close() {
+	c.fail(errClosed)
+	<-c.ended
+}
+
+// End ends the session and returns the agent's report, if it gives one within
+// limit.
+func (c *Client) End(limit time.Duration) (Report, bool) {
+	defer c.Close()
+	return c.ask(End, limit)
+}
+
+func (c *Client) ask(k Kind, limit time.Duration) (Report, bool) {
+	if c.send(Frame{Kind: k}) != nil {
+		return Report{}, false
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case report := <-c.reports:
+		return report, true
+	case <-c.ended:
+	case <-timer.C:
+	}
+	return Report{}, false
+}
+
+// Flush waits until the agent has nothing left to upload, and passes each report
+// of it to progress. It ends early, with the last report, if uploads do not get
+// on (Report.Problem) or ctx is done.
+func (c *Client) Flush(ctx context.Context, progress func(Report)) (Report, error) {
+	var last Report
+	if err := c.send(Frame{Kind: Flush}); err != nil {
+		return last, err
+	}
+	for {
+		select {
+		case last = <-c.reports:
+			progress(last)
+			if last.Queued == 0 || last.Problem != "" {
+				return last, nil
+			}
+		case <-c.ended:
+			return last, c.Err()
+		case <-ctx.Done():
+			return last, context.Cause(ctx)
+		}
+	}
+}
+
+// Stop tells the agent to leave, and waits until it has closed its socket.
+func (c *Client) Stop() { c.leave() }

@@ -1,0 +1,195 @@
+// Package session is what the helper and the agent say to each other, both ends
+// of it, and how the helper finds the agent or starts it.
+//
+// The agent listens on a unix socket in a directory that only its user may use,
+// so neither side distrusts the other's intentions; but either may be of another
+// version, hang or die at any moment. To the helper all of that is a miss: no
+// function of this package makes it wait for longer than Silence without a sign
+// of life.
+//
+// A connection is one go command's session. Each side first sends one line of
+// JSON, Hello and Welcome, which is all that will never change. Then there are
+// frames, a byte that says what it is and a body of fixed length or with its
+// length before it:
+//
+//	helper: G action    bring this action into the store, if it is to be had
+//	        E           the session is over; a report, please
+//	        Q           leave: take no new sessions, end when the others have
+//	        F           report progress until all uploads are done
+//	agent:  H action    it is in the store
+//	        M action    it is not to be had
+//	        T text      a line for the user
+//	        P           still here
+//	        R report    JSON: the answer to E and F
+package session
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// Protocol is the version of what follows the greeting.
+const Protocol = 1
+
+const (
+	// Silence is for how long a helper hears nothing before it gives the agent
+	// up: long enough for a machine that swaps, short enough to wait for once.
+	Silence = 4 * time.Second
+	// Pulse is the time between the agent's signs of life (Alive), which it sends
+	// all the time.
+	Pulse = time.Second
+
+	greetingBytesMax = 64 << 10
+	textBytesMax     = 64 << 10
+)
+
+// A Hello is what a helper says first.
+type Hello struct {
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"` // of larder
+	Store    string `json:"store"`   // absolute path of the local store; "" if this is not a build
+	Remote   Remote `json:"remote"`
+
+	Manifest string `json:"manifest"` // key of the session's manifest, hexadecimal; "" is none
+	Project  string `json:"project"`  // main module
+	Command  string `json:"command"`  // as the user typed it, for lists of sessions
+}
+
+// A Remote says where entries come from and go to.
+type Remote struct {
+	URL       string `json:"url"`
+	TokenFile string `json:"token_file,omitempty"` // the agent reads it
+	ReadOnly  bool   `json:"read_only,omitempty"`
+}
+
+// A Welcome is the agent's answer.
+type Welcome struct {
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"`
+	PID      int    `json:"pid"`
+}
+
+// A Report is what the agent did in a session; after F, what is left to do.
+type Report struct {
+	Fetched      int64 `json:"fetched"`       // entries that gets brought in one by one or in batches
+	Prefetched   int64 `json:"prefetched"`    // entries that came ahead of their gets
+	FetchedBytes int64 `json:"fetched_bytes"` // as sent, of both
+	RoundTrips   int64 `json:"round_trips"`
+	Skipped      int64 `json:"skipped"`  // gets that would have cost more to fetch than to build
+	Filtered     int64 `json:"filtered"` // gets that the miss filter answered
+	Errors       int64 `json:"errors"`   // of the remote
+
+	Queued        int64  `json:"queued"`   // entries that wait to be uploaded
+	Uploaded      int64  `json:"uploaded"` // entries, since the agent started
+	UploadedBytes int64  `json:"uploaded_bytes"`
+	Problem       string `json:"problem,omitempty"` // why uploads do not get on
+}
+
+// A Kind says what a frame is.
+type Kind byte
+
+const (
+	Get   Kind = 'G'
+	End   Kind = 'E'
+	Leave Kind = 'Q'
+	Flush Kind = 'F'
+
+	Have    Kind = 'H'
+	Lack    Kind = 'M'
+	Text    Kind = 'T'
+	Alive   Kind = 'P'
+	Results Kind = 'R'
+)
+
+// A Frame is one frame.
+type Frame struct {
+	Kind   Kind
+	Action entry.ActionID // of Get, Have and Lack
+	Text   []byte         // of Text and Results
+}
+
+// ErrFormat is what errors about bytes that are no frame wrap.
+var ErrFormat = errors.New("not the session protocol")
+
+// Append appends the encoded frame to b.
+func (f Frame) Append(b []byte) []byte {
+	b = append(b, byte(f.Kind))
+	switch f.Kind {
+	case Get, Have, Lack:
+		b = append(b, f.Action[:]...)
+	case Text, Results:
+		text := f.Text[:min(len(f.Text), textBytesMax)]
+		b = binary.BigEndian.AppendUint32(b, uint32(len(text)))
+		b = append(b, text...)
+	}
+	return b
+}
+
+// ReadFrame reads a frame. Its errors are r's, or wrap ErrFormat.
+func ReadFrame(r *bufio.Reader) (Frame, error) {
+	kind, err := r.ReadByte()
+	if err != nil {
+		return Frame{}, err
+	}
+	f := Frame{Kind: Kind(kind)}
+	switch f.Kind {
+	case End, Leave, Flush, Alive:
+	case Get, Have, Lack:
+		_, err = io.ReadFull(r, f.Action[:])
+	case Text, Results:
+		var length [4]byte
+		if _, err = io.ReadFull(r, length[:]); err != nil {
+			break
+		}
+		n := binary.BigEndian.Uint32(length[:])
+		if n > textBytesMax {
+			return Frame{}, fmt.Errorf("%w: text of %d bytes", ErrFormat, n)
+		}
+		f.Text = make([]byte, n)
+		_, err = io.ReadFull(r, f.Text)
+	default:
+		return Frame{}, fmt.Errorf("%w: frame %q", ErrFormat, kind)
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return f, err
+}
+
+// AppendGreeting appends a Hello or a Welcome as a line.
+func AppendGreeting(b []byte, greeting any) []byte {
+	line, err := json.Marshal(greeting)
+	if err != nil {
+		panic(err) // strings, numbers and booleans only
+	}
+	return append(append(b, line...), '\n')
+}
+
+// ReadGreeting reads a line into a *Hello or a *Welcome.
+func ReadGreeting(r *bufio.Reader, greeting any) error {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		if err == nil {
+			break
+		}
+		if err != bufio.ErrBufferFull {
+			return err
+		}
+		if len(line) > greetingBytesMax {
+			return fmt.Errorf("%w: greeting of %d bytes", ErrFormat, len(line))
+		}
+	}
+	if err := json.Unmarshal(line, greeting); err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/larder-build/larder/internal/filelock"
+)
+
+const (
+	// startLimit is how long a helper waits for an agent that it has started.
+	// On an idle machine it takes 30 ms.
+	startLimit = 3 * time.Second
+	// startPoll is the time between two looks whether it is there.
+	startPoll = 3 * time.Millisecond
+	// logBytesMax is the size at which the agent's log begins anew.
+	logBytesMax = 1 << 20
+)
+
+// ErrNoAgent is what errors about an agent that is neither there nor can be
+// started wrap.
+var ErrNoAgent = errors.New("no agent")
+
+// A Starter starts agents.
+type Starter struct {
+	Place   Place
+	Larderd string // its path; "": beside this program, then on the PATH
+}
+
+// program is the path of larderd.
+func (s Starter) program() (string, error) {
+	if s.Larderd != "" {
+		return s.Larderd, nil
+	}
+	name := "larderd"
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), name+filepath.Ext(self))
+		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+			return beside, nil
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: larderd is neither beside larder nor on the PATH", ErrNoAgent)
+	}
+	return path, nil
+}
+
+// start starts an agent, unless somebody else is doing that, and waits until
+// one listens.
+func (s Starter) start(ctx context.Context) (conn, error) {
+	if err := s.Place.Make(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
+	}
+	starting, err := os.OpenFile(s.Place.Lock()+".start", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
+	}
+	defer starting.Close() // and so unlocks
+	ended := make(chan error, 1)
+	if mine, err := filelock.Try(starting); mine || err != nil {
+		process, err := s.spawn()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
+		}
+		go func() { // ends with the agent or with this process, whichever is first
+			state, err := process.Wait()
+			if err == nil && state.Success() {
+				return // another one was there already
+			}
+			ended <- fmt.Errorf("%w: larderd agent: %v; its log is %s", ErrNoAgent, state, s.Place.Log())
+		}()
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	poll := time.NewTicker(startPoll)
+	defer poll.Stop()
+	for {
+		if c, err := dial(s.Place.Socket()); err == nil {
+			return c, nil
+		}
+		select {
+		case err := <-ended:
+			return nil, err
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: it does not listen after %v; its log is %s", ErrNoAgent, startLimit, s.Place.Log())
+		case <-poll.C:
+		}
+	}
+}
+
+// spawn starts the agent's process. It inherits nothing that the go command or a
+// terminal waits for.
+func (s Starter) spawn() (*os.Process, error) {
+	program, err := s.program()
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	log, err := s.openLog()
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	return os.StartProcess(program, []string{program, "agent"}, &os.ProcAttr{
+		Dir:   s.Place.Dir, // the build's directory may be removed or unmounted
+		Files: []*os.File{null, null, log},
+		Sys:   detached(),
+	})
+}
+
+func (s Starter) openLog() (*os.File, error) {
+	f, err := os.OpenFile(s.Place.Log(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if end, err := f.Seek(0, io.SeekEnd); err == nil && end > logBytesMax {
+		f.Truncate(0)
+	}
+	return f, nil
+}

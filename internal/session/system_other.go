@@ -1,0 +1,16 @@
+//go:build !unix
+
+package session
+
+import (
+	"io/fs"
+	"net"
+)
+
+// private is true: the user's cache directory is the user's alone here.
+func private(fs.FileInfo) bool { return true }
+
+// A conn is a connection to the agent.
+type conn = net.Conn
+
+func dial(path string) (conn, error) { return net.Dial("unix", path) }
