@@ -54,7 +54,7 @@ func serveTable(ctx context.Context, file string) error {
 		return err
 	}
 	cfg, _ := loadConfig(nil)
-	t.Session = helper.New(store.Open(store.Options{Dir: cfg.Dir}), stats.OpenCosts(cfg.Dir))
+	t.Session = helper.New(helper.Options{Store: store.Open(store.Options{Dir: cfg.Dir}), Costs: stats.OpenCosts(cfg.Dir)})
 	defer answerPromptly()()
 	err = cacheprog.Serve(ctx, in, out, t, &cacheprog.ServeOptions{CapabilitiesSent: true})
 	t.Session.Finish()

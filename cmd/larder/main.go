@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 
 	"github.com/larder-build/larder/internal/cli"
@@ -49,32 +48,16 @@ Exit codes: 0 done; 1 it could not be done, or damage or a finding was found;
 cannot be started and 127 if it is not found.`,
 		Commands: []cli.Command{
 			runCommand(),
+			flushCommand(),
 			statsCommand(),
 			configCommand(),
 			doctorCommand(),
 			trimCommand(),
 			verifyCommand(),
 			benchCommand(),
-			versionCommand(),
+			cli.VersionCommand("larder"),
 		},
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 	}
-}
-
-// version is the module's version as the go command stamped it, or the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
-	}
-	return "devel"
 }

@@ -40,13 +40,13 @@ goes to standard error; the exit code is CMD's own.`,
 				if len(args) == 0 {
 					return &cli.HintError{Err: &cli.UsageError{What: "no command to run"}, Hint: "for example: larder run -- go build ./..."}
 				}
-				return run(flags, args, *asJSON)
+				return run(ctx, flags, args, *asJSON)
 			}
 		},
 	}
 }
 
-func run(flags *config.Flags, args []string, asJSON bool) error {
+func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool) error {
 	log, err := os.CreateTemp("", "larder-run-*.jsonl")
 	if err != nil {
 		return fmt.Errorf("make a file for the run's sessions: %w", err)
@@ -77,6 +77,7 @@ func run(flags *config.Flags, args []string, asJSON bool) error {
 		total.Add(s)
 	}
 	writeRun(total, took, asJSON)
+	flushRun(ctx, flags)
 	if code != 0 {
 		return &cli.ExitError{Code: code}
 	}
@@ -135,6 +136,24 @@ func exitCode(s *os.ProcessState) int {
 		return 128 + int(status.Signal())
 	}
 	return s.ExitCode()
+}
+
+// runFlushLimit bounds what uploading may add to a run: a CI job's machine is gone
+// after it, and somebody waits for the job.
+const runFlushLimit = 2 * time.Minute
+
+// flushRun waits until what the run has made is uploaded, and says what is left.
+func flushRun(ctx context.Context, flags *config.Flags) {
+	cfg, _ := config.Load(flags, os.Environ()) // the helpers have named the problems
+	if remote, ok := remoteOf(cfg); !ok || remote.ReadOnly {
+		return
+	}
+	report, err := flush(ctx, cfg, runFlushLimit)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "larder: %v\n", err)
+	} else if report.Uploaded > 0 {
+		fmt.Fprintf(os.Stderr, "larder: %s\n", uploadSummary(report))
+	}
 }
 
 func writeRun(total stats.Total, took time.Duration, asJSON bool) {

@@ -11,8 +11,10 @@ import (
 	"syscall"
 
 	"github.com/larder-build/larder/cacheprog"
+	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
 	"github.com/larder-build/larder/internal/helper"
+	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/stats"
 	"github.com/larder-build/larder/internal/store"
 )
@@ -40,16 +42,18 @@ func serve(args []string) int {
 	}
 	options := store.Options{Dir: cfg.Dir}
 	s := store.Open(options)
-	session := helper.New(s, stats.OpenCosts(cfg.Dir))
+	parts := helper.Options{Store: s, Costs: stats.OpenCosts(cfg.Dir)}
+	addRemote(&parts, cfg)
+	helping := helper.New(parts)
 	ctx := context.Background()
 	relax := answerPromptly()
-	err = cacheprog.Serve(ctx, in, out, session, &cacheprog.ServeOptions{CapabilitiesSent: true})
+	err = cacheprog.Serve(ctx, in, out, helping, &cacheprog.ServeOptions{CapabilitiesSent: true})
 	relax()
 	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		fmt.Fprintf(os.Stderr, "larder: %v; the session is over\n", err)
 	}
 	fallback, _ := s.Fallback()
-	record := session.Finish()
+	record := helping.Finish()
 	if fallback != "" {
 		fmt.Fprintf(os.Stderr, "larder: %s cannot be written (%s); this session's outputs went to %s and are not kept; run \"larder doctor\"\n", cfg.Dir, record.Fallback, fallback)
 	}
@@ -90,11 +94,46 @@ func limits(cfg config.Config) store.Limits {
 	return store.Limits{MaxAge: cfg.MaxAge, MaxSize: cfg.MaxSize}
 }
 
+// addRemote gives a session its way to the remote, if there is one.
+func addRemote(parts *helper.Options, cfg config.Config) {
+	remote, ok := remoteOf(cfg)
+	if !ok {
+		return
+	}
+	say := func(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
+	place, err := session.FindPlace()
+	if err != nil {
+		say(err.Error() + "; this build goes on without the remote")
+		return
+	}
+	parts.Link = &helper.Link{
+		Place:   place,
+		Starter: session.Starter{Place: place, Larderd: cfg.Larderd},
+		Say:     say,
+		Hello: func() session.Hello {
+			kind := helper.FindKind()
+			return session.Hello{
+				Version: cli.Version(), Store: cfg.Dir, Remote: remote,
+				Manifest: kind.Key(), Project: kind.Module, Command: kind.Command(),
+			}
+		},
+	}
+	if !remote.ReadOnly {
+		parts.Job = &session.Job{Remote: remote, Store: cfg.Dir}
+	}
+}
+
+// remoteOf is the remote of the settings, if one is to be used.
+func remoteOf(cfg config.Config) (session.Remote, bool) {
+	return session.Remote{URL: cfg.Remote, TokenFile: cfg.TokenFile, ReadOnly: cfg.Mode == config.ReadOnly},
+		cfg.Remote != "" && cfg.Mode != config.Off
+}
+
 // recordSession adds the session to the store's log and, under "larder run", to
 // the run's. What cannot be written is dropped: it is only about the build.
 func recordSession(cfg config.Config, s stats.Session) {
 	s.Dir, _ = os.Getwd()
-	s.Version = version()
+	s.Version = cli.Version()
 	if path := os.Getenv(config.RunLogVariable); path != "" {
 		stats.Append(path, s)
 	}

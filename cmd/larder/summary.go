@@ -15,6 +15,13 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 		count(t.Hits, "hit"), 100*t.HitRate(), countMisses(t.Misses.Total()), missKinds(t.Misses), count(t.Puts, "put"))
 	fmt.Fprintf(w, "%s%s read from the cache, %s written to it\n", prefix,
 		config.FormatSize(t.HitBytes), config.FormatSize(t.PutBytes))
+	if t.RoundTrips > 0 {
+		fmt.Fprintf(w, "%s%d entries, %s, came from the remote in %s\n", prefix,
+			t.Fetched, config.FormatSize(t.FetchedBytes), count(t.RoundTrips, "round trip"))
+	}
+	if t.RemoteErrors > 0 {
+		fmt.Fprintf(w, "%sthe remote failed %d times, which cost hits only; see the agent's log (larder doctor)\n", prefix, t.RemoteErrors)
+	}
 	fmt.Fprintf(w, "%s%s; waited %s for the cache\n", prefix, saved(t.Counts), seconds(t.WaitSeconds))
 	if t.PutErrors > 0 {
 		fmt.Fprintf(w, "%s%s could not be stored anywhere; run \"larder doctor\"\n", prefix, count(t.PutErrors, "output"))

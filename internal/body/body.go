@@ -232,12 +232,12 @@ func (c *checking) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Verifying passes a stored body through, and ends it with an error instead of
-// io.EOF if it is not what h says: the form of Verify for bodies that are too
+// Verifying passes a stored body through, and ends it, with its last byte, with an
+// error instead of io.EOF if it is not what h says: the form of Verify for bodies that are too
 // large for RAM. It must be closed.
 func Verifying(h *entry.Header, stored io.Reader) io.ReadCloser {
 	pr, pw := io.Pipe()
-	v := &verifying{r: io.TeeReader(io.LimitReader(stored, h.Stored), pw), pipe: pw, verdict: make(chan error, 1)}
+	v := &verifying{r: io.TeeReader(io.LimitReader(stored, h.Stored), pw), left: h.Stored, pipe: pw, verdict: make(chan error, 1)}
 	go func() { // ends with the pipe, which Close closes
 		err := verifyStream(h, pr)
 		pr.CloseWithError(err) // nil: writes are errors from now on, and there are none
@@ -262,6 +262,7 @@ func verifyStream(h *entry.Header, stored io.Reader) error {
 
 type verifying struct {
 	r       io.Reader
+	left    int64 // bytes
 	pipe    *io.PipeWriter
 	verdict chan error
 	done    bool
@@ -273,8 +274,12 @@ func (v *verifying) Read(p []byte) (int, error) {
 		return 0, v.err
 	}
 	n, err := v.r.Read(p)
-	if err == nil {
+	v.left -= int64(n)
+	if err == nil && v.left > 0 {
 		return n, nil
+	}
+	if err == nil {
+		err = io.EOF // with the last byte comes the verdict, for who reads no further
 	}
 	if verdict := v.finish(); verdict != nil {
 		err = verdict

@@ -32,11 +32,25 @@ type Config struct {
 	MaxAge  time.Duration // unused for longer: trimmed
 	Stats   bool          // record sessions for "larder stats"
 
+	Remote    string // URL of a team server; "": there is none
+	Mode      Mode
+	TokenFile string // absolute path; "": no token
+	Larderd   string // absolute path of larderd; "": to be found
+
 	// Values holds each setting as text with its source, in the table's order.
 	Values []Value
 	// File is the configuration file that was looked for, "" if there is no place for one.
 	File string
 }
+
+// A Mode says what the remote is used for.
+type Mode string
+
+const (
+	ReadWrite Mode = "readwrite" // entries come from it and go to it
+	ReadOnly  Mode = "readonly"  // entries only come from it
+	Off       Mode = "off"       // it is not used
+)
 
 // A Value is one setting as "larder config" prints it.
 type Value struct {
@@ -110,6 +124,36 @@ func table() []setting {
 			initial: fixed("5d"),
 		},
 		{
+			name: "remote", usage: "URL",
+			help:    "the team's server, such as https://larder.example.com",
+			set:     setRemote,
+			initial: fixed(""),
+		},
+		{
+			name: "mode", usage: "MODE",
+			help: "what the remote is used for: readwrite, readonly or off",
+			set: func(c *Config, text string) error {
+				switch c.Mode = Mode(strings.ToLower(text)); c.Mode {
+				case ReadWrite, ReadOnly, Off:
+					return nil
+				}
+				return errors.New("none of readwrite, readonly, off")
+			},
+			initial: fixed(string(ReadWrite)),
+		},
+		{
+			name: "token_file", usage: "FILE",
+			help:    "a file with the token for the remote: an absolute path",
+			set:     func(c *Config, text string) error { return setPath(&c.TokenFile, text) },
+			initial: fixed(""),
+		},
+		{
+			name: "larderd", usage: "FILE",
+			help:    "the larderd program: an absolute path; beside larder or on the PATH by default",
+			set:     func(c *Config, text string) error { return setPath(&c.Larderd, text) },
+			initial: fixed(""),
+		},
+		{
 			name: "stats", usage: "BOOL",
 			help: "record sessions for larder stats (true or false)",
 			set: func(c *Config, text string) error {
@@ -133,6 +177,30 @@ func setDir(c *Config, text string) error {
 		return errors.New("not an absolute path")
 	}
 	c.Dir = filepath.Clean(text)
+	return nil
+}
+
+// setPath sets an absolute path, or none.
+func setPath(path *string, text string) error {
+	if text != "" && !filepath.IsAbs(text) {
+		return errors.New("not an absolute path")
+	}
+	*path = text
+	return nil
+}
+
+func setRemote(c *Config, text string) error {
+	c.Remote = strings.TrimRight(text, "/")
+	if text == "" {
+		return nil
+	}
+	scheme, host, ok := strings.Cut(text, "://")
+	if !ok || host == "" || scheme != "http" && scheme != "https" {
+		return errors.New("not an http or https URL")
+	}
+	if strings.Contains(host, "@") {
+		return errors.New("a secret does not belong into the URL, where every test sees it; use token_file")
+	}
 	return nil
 }
 

@@ -1,5 +1,6 @@
 // Package helper is one go command's session: it answers the go command's gets
-// and puts from the local store, and afterwards says what it did.
+// and puts from the local store, asks the agent for what is not there, and
+// afterwards says what it did.
 //
 // The promise is that of the whole program: nothing that happens to the cache
 // breaks a build. A get never answers an error: what cannot be read is a miss.
@@ -18,6 +19,7 @@ import (
 
 	"github.com/larder-build/larder/cacheprog"
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/stats"
 	"github.com/larder-build/larder/internal/store"
 )
@@ -26,6 +28,8 @@ import (
 type Session struct {
 	store *store.Store
 	costs stats.Costs
+	link  *Link        // nil: there is no remote
+	job   *session.Job // what is to be uploaded; nil: nothing ever
 	start time.Time
 
 	mu     sync.Mutex
@@ -42,11 +46,21 @@ var _ interface {
 	cacheprog.Putter
 } = (*Session)(nil)
 
-// New returns a session on s. It does no I/O.
-func New(s *store.Store, costs stats.Costs) *Session {
+// Options are a session's parts.
+type Options struct {
+	Store *store.Store
+	Costs stats.Costs
+	Link  *Link        // nil: there is no remote
+	Job   *session.Job // is filled in for the agent to upload; nil: nothing is
+}
+
+// New returns a session. It does no I/O.
+func New(o Options) *Session {
 	return &Session{
-		store:  s,
-		costs:  costs,
+		store:  o.Store,
+		costs:  o.Costs,
+		link:   o.Link,
+		job:    o.Job,
 		start:  time.Now(),
 		missed: make(map[entry.ActionID]time.Time),
 		built:  make(map[stats.Key]time.Duration),
@@ -56,10 +70,28 @@ func New(s *store.Store, costs stats.Costs) *Session {
 // GetNow answers from the local store.
 func (s *Session) GetNow(action cacheprog.ActionID) (cacheprog.Entry, error) {
 	begin := time.Now()
-	id := entry.ActionID(action)
-	object, err := s.store.Get(id)
-	end := time.Now()
+	object, err := s.store.Get(entry.ActionID(action))
+	if err != nil && s.link != nil {
+		return cacheprog.Entry{}, cacheprog.ErrNotNow
+	}
+	return s.got(entry.ActionID(action), object, err, begin)
+}
 
+// Get asks the agent for what GetNow did not find. The local store has the last
+// word: what another process has put meanwhile is there too.
+func (s *Session) Get(ctx context.Context, action cacheprog.ActionID) (cacheprog.Entry, error) {
+	begin := time.Now()
+	id := entry.ActionID(action)
+	if s.link != nil {
+		s.link.Get(ctx, id)
+	}
+	object, err := s.store.Get(id)
+	return s.got(id, object, err, begin)
+}
+
+// got counts a get and answers it.
+func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin time.Time) (cacheprog.Entry, error) {
+	end := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Gets++
@@ -72,6 +104,9 @@ func (s *Session) GetNow(action cacheprog.ActionID) (cacheprog.Entry, error) {
 	s.counts.Hits++
 	s.counts.HitBytes += object.Size
 	s.hits = append(s.hits, stats.KeyOf(id))
+	if s.job != nil {
+		s.job.Used = append(s.job.Used, id)
+	}
 	return cacheprog.Entry{
 		OutputID: cacheprog.OutputID(object.OutputID),
 		Size:     object.Size,
@@ -93,11 +128,6 @@ func (s *Session) countMiss(r store.Reason) {
 	}
 }
 
-// Get answers what GetNow could not; the local store always can.
-func (s *Session) Get(_ context.Context, action cacheprog.ActionID) (cacheprog.Entry, error) {
-	return s.GetNow(action)
-}
-
 // Put stores a body. Its error reaches the go command, which in some places
 // gives up then (vet and export builds; cmd/go/internal/work/buildid.go).
 func (s *Session) Put(_ context.Context, p cacheprog.Put) (diskPath string, err error) {
@@ -115,25 +145,31 @@ func (s *Session) Put(_ context.Context, p cacheprog.Put) (diskPath string, err 
 	}
 	s.counts.Puts++
 	s.counts.PutBytes += p.Size
-	s.noteCost(id, begin)
+	cost := s.noteCost(id, begin)
+	if s.job != nil {
+		s.job.Used = append(s.job.Used, id)
+		s.job.Puts = append(s.job.Puts, session.Put{Action: id, Cost: cost})
+	}
 	return path, nil
 }
 
 // noteCost takes the time from an action's miss to its put for what it cost to
 // build. An action that was put without being asked for came with another one
 // (the listing of a package's files, say) and cost nothing by itself.
-func (s *Session) noteCost(id entry.ActionID, put time.Time) {
+func (s *Session) noteCost(id entry.ActionID, put time.Time) time.Duration {
 	missed, ok := s.missed[id]
 	if !ok {
-		if _, again := s.built[stats.KeyOf(id)]; !again {
+		cost, again := s.built[stats.KeyOf(id)]
+		if !again {
 			s.built[stats.KeyOf(id)] = 0
 		}
-		return
+		return cost
 	}
 	delete(s.missed, id)
 	cost := put.Sub(missed)
 	s.built[stats.KeyOf(id)] = cost
 	s.counts.BuildSeconds += cost.Seconds()
+	return cost
 }
 
 // Finish ends the session: it lets go of the store, records what the actions
@@ -142,10 +178,11 @@ func (s *Session) noteCost(id entry.ActionID, put time.Time) {
 func (s *Session) Finish() stats.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, fallback := s.store.Fallback()
+	s.unlink(fallback != nil) // which brings costs in, too
 	saved, unknown := s.costs.Sum(s.hits)
 	s.counts.SavedSeconds, s.counts.CostUnknown = saved.Seconds(), unknown
 	s.counts.WaitSeconds = s.waited.Seconds()
-	_, fallback := s.store.Fallback()
 	if fallback == nil {
 		s.costs.Add(s.built)
 	}
@@ -155,6 +192,28 @@ func (s *Session) Finish() stats.Session {
 		record.Fallback = reason(fallback)
 	}
 	return record
+}
+
+// unlink leaves the session's puts to the agent, and takes its numbers over.
+func (s *Session) unlink(inFallback bool) {
+	if s.link == nil {
+		return
+	}
+	job := s.job
+	if job != nil {
+		job.Time = s.start
+		if inFallback {
+			job.Puts = nil // they are not kept
+		}
+	}
+	report, used, err := s.link.end(job)
+	if err != nil {
+		s.link.Say(err.Error() + "; this build's outputs are not uploaded")
+	}
+	if used {
+		s.counts.FetchedBytes, s.counts.RoundTrips = report.FetchedBytes, report.RoundTrips
+		s.counts.Fetched, s.counts.RemoteErrors = report.Fetched+report.Prefetched, report.Errors
+	}
 }
 
 // reason is the end of an error's chain: what the system said.

@@ -18,7 +18,7 @@ import (
 )
 
 func open(dir string) *helper.Session {
-	return helper.New(store.Open(store.Options{Dir: dir}), stats.OpenCosts(dir))
+	return helper.New(helper.Options{Store: store.Open(store.Options{Dir: dir}), Costs: stats.OpenCosts(dir)})
 }
 
 func put(t *testing.T, s *helper.Session, id cacheprog.ActionID, body string) string {

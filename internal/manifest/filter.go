@@ -42,16 +42,37 @@ func (f *Filter) Has(id entry.ActionID) bool {
 
 // With is the set with more actions.
 func (f *Filter) With(more []entry.ActionID) *Filter {
-	var prints []uint32
-	if f != nil {
-		prints = f.prints
+	added := NewFilter(func(yield func(entry.ActionID) bool) {
+		for _, id := range more {
+			if !yield(id) {
+				return
+			}
+		}
+	})
+	return f.Or(added)
+}
+
+// Or is the union of two sets.
+func (f *Filter) Or(g *Filter) *Filter {
+	if f.Len() == 0 || g.Len() == 0 {
+		if f.Len() == 0 {
+			f = g
+		}
+		return f
 	}
-	prints = slices.Grow(slices.Clone(prints), len(more))
-	for _, id := range more {
-		prints = append(prints, fingerprint(id))
+	union := make([]uint32, 0, len(f.prints)+len(g.prints))
+	a, b := f.prints, g.prints
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] < b[0]:
+			union, a = append(union, a[0]), a[1:]
+		case a[0] > b[0]:
+			union, b = append(union, b[0]), b[1:]
+		default:
+			union, a, b = append(union, a[0]), a[1:], b[1:]
+		}
 	}
-	slices.Sort(prints)
-	return &Filter{slices.Compact(prints)}
+	return &Filter{append(append(union, a...), b...)}
 }
 
 // Len is the number of fingerprints.

@@ -38,6 +38,11 @@ type Counts struct {
 	HitBytes  int64 `json:"hit_bytes"`  // sizes of the outputs of hits
 	PutBytes  int64 `json:"put_bytes"`
 
+	Fetched      int64 `json:"fetched"`       // entries that were brought in from the remote
+	FetchedBytes int64 `json:"fetched_bytes"` // received from the remote, as sent
+	RoundTrips   int64 `json:"round_trips"`   // to the remote
+	RemoteErrors int64 `json:"remote_errors"` // requests to the remote that failed, and entries that were refused
+
 	WaitSeconds  float64 `json:"wait_seconds"`  // that requests spent in Larder, summed
 	BuildSeconds float64 `json:"build_seconds"` // from misses to their puts, summed: what was built
 	SavedSeconds float64 `json:"saved_seconds"` // what the hits cost when they were built, summed over actions
@@ -75,6 +80,10 @@ func (c *Counts) Add(d Counts) {
 	c.PutErrors += d.PutErrors
 	c.HitBytes += d.HitBytes
 	c.PutBytes += d.PutBytes
+	c.Fetched += d.Fetched
+	c.FetchedBytes += d.FetchedBytes
+	c.RoundTrips += d.RoundTrips
+	c.RemoteErrors += d.RemoteErrors
 	c.WaitSeconds += d.WaitSeconds
 	c.BuildSeconds += d.BuildSeconds
 	c.SavedSeconds += d.SavedSeconds

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/larder-build/larder/internal/cli"
+	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/session"
+)
+
+func flushCommand() cli.Command {
+	return cli.Command{
+		Name:  "flush",
+		Short: "wait until all that builds have made is uploaded",
+		Long: `Uploads happen after the build, in the background. Where the machine is thrown
+away then, as in CI, flush waits for them; "larder run" does so by itself.`,
+		Setup: func(fs *flag.FlagSet) cli.Run {
+			flags := config.AddFlags(fs)
+			limit := fs.Duration("limit", 5*time.Minute, "give up after this `duration`; what is left stays queued")
+			asJSON := fs.Bool("json", false, "print JSON")
+			return func(ctx context.Context, args []string) error {
+				if err := cli.NoArgs(args); err != nil {
+					return err
+				}
+				cfg, problems := config.Load(flags, os.Environ())
+				for _, p := range problems {
+					fmt.Fprintf(os.Stderr, "larder: %v\n", p)
+				}
+				report, err := flush(ctx, cfg, *limit)
+				if err == nil && *asJSON {
+					return json.NewEncoder(os.Stdout).Encode(report)
+				}
+				if err == nil {
+					fmt.Println(uploadSummary(report))
+				}
+				return err
+			}
+		},
+	}
+}
+
+// flush waits for uploads, with a progress bar. Nothing queued needs no agent.
+func flush(ctx context.Context, cfg config.Config, limit time.Duration) (session.Report, error) {
+	place, err := session.FindPlace()
+	if err != nil {
+		return session.Report{}, err
+	}
+	if jobs, err := place.Jobs(); err != nil || len(jobs) == 0 {
+		return session.Report{}, err
+	}
+	c, err := session.Connect(ctx, place, &session.Starter{Place: place, Larderd: cfg.Larderd}, session.Hello{Version: cli.Version()}, nil)
+	if err != nil {
+		return session.Report{}, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	bar := cli.NewProgress(os.Stderr, "upload")
+	defer bar.End()
+	var first session.Report
+	total := int64(0)
+	report, err := c.Flush(ctx, func(r session.Report) {
+		if total == 0 {
+			first, total = r, r.Queued
+		}
+		total = max(total, r.Queued)
+		bar.Set(int(total-r.Queued), int(total))
+	})
+	report.Uploaded -= first.Uploaded
+	report.UploadedBytes -= first.UploadedBytes
+	if report.Queued > 0 {
+		why := report.Problem
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			why = fmt.Sprintf("%v were not enough", limit)
+		case err != nil:
+			why = err.Error()
+		}
+		return report, &cli.HintError{
+			Err:  fmt.Errorf("%d entries are not uploaded: %s; they stay queued", report.Queued, why),
+			Hint: "run \"larder flush\" when the remote can be reached",
+		}
+	}
+	return report, err
+}
+
+// uploadSummary says what a flush did.
+func uploadSummary(r session.Report) string {
+	if r.Uploaded == 0 {
+		return "nothing was left to upload"
+	}
+	return fmt.Sprintf("uploaded %d entries, %s", r.Uploaded, config.FormatSize(r.UploadedBytes))
+}

@@ -1,0 +1,258 @@
+// Package agent is the per-user daemon between helpers and a team server. It
+// outlives the go commands, so it can keep connections, know what a server has
+// and whether it is up, and upload after the fact.
+//
+// It promises the helpers that every question is answered, with no when in doubt,
+// and soon: as long as there is progress, or at most as long as package remote's
+// limits; and that whatever it brings into a store is what its header says.
+// What it has to upload lies in files until the server has it.
+//
+// There is one agent for a user's place (session.Place): it holds the place's
+// lock. It ends when it has had nothing to do for a while, or when a helper of
+// another version asks it to; what sessions it then has, it serves to their end.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/larder-build/larder/internal/body"
+	"github.com/larder-build/larder/internal/filelock"
+	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/store"
+)
+
+// Options are an agent's parts.
+type Options struct {
+	Place   session.Place
+	Version string
+	Log     *slog.Logger
+	Idle    time.Duration // ends after so long without a session and with nothing to upload
+}
+
+// stuckIdle is after how long without a session an agent ends that has something
+// to upload but cannot: the next one finds it.
+const stuckIdle = time.Hour
+
+// An agent is a running agent.
+type agent struct {
+	place   session.Place
+	version string
+	log     *slog.Logger
+	codec   *body.Codec
+	placer  *placer
+	ctx     context.Context // ends when the agent is to cut everything off
+	leave   func()          // makes it take no new sessions
+	uploads *uploader
+
+	mu        sync.Mutex
+	sessions  map[*conn]bool
+	lastUsed  time.Time
+	upstreams map[session.Remote]*upstream
+	stores    map[string]*sharedStore
+}
+
+// A sharedStore is a local store that sessions use.
+type sharedStore struct {
+	*store.Store
+	users int
+}
+
+// Run is an agent's life. It returns nil at once if another one has the place.
+// When ctx ends it cuts off what is under way; nothing is lost by that.
+func Run(ctx context.Context, o Options) error {
+	if err := o.Place.Make(); err != nil {
+		return fmt.Errorf("prepare the agent's place: %w", err)
+	}
+	lock, err := os.OpenFile(o.Place.Lock(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("prepare the agent's place: %w", err)
+	}
+	defer lock.Close()
+	if mine, err := filelock.Try(lock); err != nil {
+		return fmt.Errorf("lock the agent's place: %w", err)
+	} else if !mine {
+		return nil
+	}
+	// Whoever left it does not run any more.
+	if err := os.Remove(o.Place.Socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the old socket: %w", err)
+	}
+	listener, err := net.Listen("unix", o.Place.Socket())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(o.Place.PID(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		listener.Close()
+		return fmt.Errorf("write the agent's process ID: %w", err)
+	}
+	o.Log.Info("agent begins", "version", o.Version, "socket", o.Place.Socket())
+
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	a := &agent{
+		place: o.Place, version: o.Version, log: o.Log, codec: body.NewCodec(), ctx: ctx,
+		sessions: make(map[*conn]bool), upstreams: make(map[session.Remote]*upstream), stores: make(map[string]*sharedStore),
+		lastUsed: time.Now(),
+	}
+	a.placer = newPlacer(a.codec)
+	defer a.placer.close()
+	uploading, stopUploads := context.WithCancel(ctx)
+	a.uploads = newUploader(a, uploading)
+	leaving := make(chan struct{})
+	var once sync.Once
+	a.leave = func() {
+		once.Do(func() {
+			// In this order: once the socket is gone another agent may begin, and
+			// once the lock is, it may upload.
+			listener.Close()
+			stopUploads()
+			a.uploads.wait()
+			os.Remove(o.Place.PID())
+			lock.Close()
+			close(leaving)
+		})
+	}
+	go func() {
+		<-ctx.Done()
+		a.leave()
+		a.cutSessions()
+	}()
+	go a.leaveWhenIdle(o.Idle, leaving)
+
+	var conns sync.WaitGroup
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			break
+		}
+		conns.Add(1)
+		go func() {
+			defer conns.Done()
+			a.serve(c)
+		}()
+	}
+	a.leave()
+	<-leaving
+	conns.Wait()
+	cut()
+	for _, u := range a.upstreams {
+		u.close()
+	}
+	o.Log.Info("agent ends")
+	return nil
+}
+
+// leaveWhenIdle ends the agent when it is not needed.
+func (a *agent) leaveWhenIdle(idle time.Duration, leaving <-chan struct{}) {
+	const looks = 10
+	tick := time.NewTicker(max(idle/looks, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-leaving:
+			return
+		case <-tick.C:
+		}
+		a.mu.Lock()
+		since := time.Since(a.lastUsed)
+		busy := len(a.sessions) > 0
+		a.mu.Unlock()
+		if busy || since < idle || since < stuckIdle && !a.uploads.drained() {
+			continue
+		}
+		a.leave()
+		return
+	}
+}
+
+// upstream returns what is known of a remote; the same one for all sessions that
+// name it, so that they share its breaker, filter and fetches.
+func (a *agent) upstream(r session.Remote) (*upstream, error) {
+	r.ReadOnly = false // that is the session's
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u := a.upstreams[r]; u != nil {
+		return u, nil
+	}
+	u, err := newUpstream(a, r)
+	if err != nil {
+		return nil, err
+	}
+	a.upstreams[r] = u
+	return u, nil
+}
+
+// openStore returns the store in a directory, and a function that lets go of it.
+func (a *agent) openStore(dir string) (*store.Store, func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stores[dir]
+	if s == nil {
+		s = &sharedStore{Store: store.Open(store.Options{Dir: dir})}
+		a.stores[dir] = s
+	}
+	s.users++
+	return s.Store, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if s.users--; s.users == 0 {
+			s.Close()
+			delete(a.stores, dir)
+		}
+	}
+}
+
+// begin notes that a session has begun, end that it is over.
+func (a *agent) begin(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sessions[c] = true
+}
+
+func (a *agent) end(c *conn) {
+	a.mu.Lock()
+	delete(a.sessions, c)
+	a.lastUsed = time.Now()
+	a.mu.Unlock()
+	a.uploads.look()
+}
+
+// building reports whether a session is under way that uploads would disturb.
+func (a *agent) building() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.sessions {
+		if c.store != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *agent) cutSessions() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.sessions {
+		c.net.Close()
+	}
+}
+
+// tell says something to the users of all sessions of an upstream.
+func (a *agent) tell(u *upstream, text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.sessions {
+		if c.upstream == u {
+			c.send(session.Frame{Kind: session.Text, Text: []byte(text)})
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/stats"
+	"github.com/larder-build/larder/internal/store"
+)
+
+// flushPulse is the time between two reports while uploads are waited for.
+const flushPulse = 100 * time.Millisecond
+
+// A conn is one helper's connection.
+type conn struct {
+	agent    *agent
+	net      net.Conn
+	hello    session.Hello
+	store    *store.Store  // nil: not a build
+	upstream *upstream     // nil: no remote
+	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
+
+	writing sync.Mutex
+	gets    sync.WaitGroup
+	counts  counts
+	costsMu sync.Mutex
+	costs   map[stats.Key]time.Duration
+}
+
+// counts are a session's numbers.
+type counts struct {
+	fetched, prefetched, fetchedBytes, roundTrips, skipped, filtered, errors atomic.Int64
+}
+
+func (c *counts) report() session.Report {
+	return session.Report{
+		Fetched: c.fetched.Load(), Prefetched: c.prefetched.Load(), FetchedBytes: c.fetchedBytes.Load(),
+		RoundTrips: c.roundTrips.Load(), Skipped: c.skipped.Load(), Filtered: c.filtered.Load(), Errors: c.errors.Load(),
+	}
+}
+
+// noteCost notes what a fetched entry cost where it was built, for the store's
+// own table: so that hits can say what they saved.
+func (c *conn) noteCost(h *entry.Header) {
+	if h.Cost == 0 {
+		return
+	}
+	c.costsMu.Lock()
+	defer c.costsMu.Unlock()
+	if c.costs == nil {
+		c.costs = make(map[stats.Key]time.Duration)
+	}
+	c.costs[stats.KeyOf(h.ActionID)] = h.Cost
+}
+
+func (c *conn) saveCosts() {
+	c.costsMu.Lock()
+	defer c.costsMu.Unlock()
+	stats.OpenCosts(c.hello.Store).Add(c.costs) // what cannot be written is unknown
+	c.costs = nil
+}
+
+// serve serves one helper from its greeting to its end.
+func (a *agent) serve(netConn net.Conn) {
+	c := &conn{agent: a, net: netConn, planned: make(chan struct{})}
+	defer netConn.Close()
+	r := bufio.NewReader(netConn)
+	netConn.SetReadDeadline(time.Now().Add(session.Silence))
+	if session.ReadGreeting(r, &c.hello) != nil {
+		return
+	}
+	netConn.SetReadDeadline(time.Time{})
+	if !c.write(session.AppendGreeting(nil, session.Welcome{Protocol: session.Protocol, Version: a.version, PID: os.Getpid()})) {
+		return
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	c.open(ctx, &work)
+	a.begin(c)
+	defer a.end(c)
+	work.Add(1)
+	go func() {
+		defer work.Done()
+		c.pulse(ctx)
+	}()
+	c.frames(ctx, r, &work)
+}
+
+// open prepares for what the helper has said it is about.
+func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
+	if c.hello.Protocol != session.Protocol || c.hello.Store == "" {
+		close(c.planned)
+		return
+	}
+	s, release := c.agent.openStore(c.hello.Store)
+	c.store = s
+	work.Add(1)
+	go func() {
+		defer work.Done()
+		<-ctx.Done()
+		c.gets.Wait()
+		c.saveCosts()
+		release()
+	}()
+	var err error
+	if c.upstream, err = c.agent.upstream(c.hello.Remote); err != nil {
+		c.send(session.Frame{Kind: session.Text, Text: []byte("remote: " + err.Error() + "; going on without it")})
+		close(c.planned)
+		return
+	}
+	key, ok := session.ManifestKey(c.hello.Manifest)
+	if !ok {
+		close(c.planned)
+		return
+	}
+	work.Add(1)
+	c.gets.Add(1) // it uses the store
+	go func() {
+		defer work.Done()
+		defer c.gets.Done()
+		c.upstream.prefetch(ctx, c, key)
+	}()
+}
+
+// frames handles what the helper says.
+func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup) {
+	for {
+		f, err := session.ReadFrame(r)
+		if err != nil {
+			return
+		}
+		switch f.Kind {
+		case session.Get:
+			c.gets.Add(1)
+			go func() {
+				defer c.gets.Done()
+				c.answer(f.Action, c.upstream != nil && c.upstream.get(ctx, c, f.Action))
+			}()
+		case session.End:
+			c.saveCosts() // the helper is about to sum them up
+			c.report(c.counts.report())
+		case session.Flush:
+			work.Add(1)
+			go func() {
+				defer work.Done()
+				c.flush(ctx)
+			}()
+		case session.Leave:
+			c.agent.leave()
+			return
+		}
+	}
+}
+
+func (c *conn) answer(id entry.ActionID, have bool) {
+	kind := session.Lack
+	if have {
+		kind = session.Have
+	}
+	c.send(session.Frame{Kind: kind, Action: id})
+}
+
+func (c *conn) report(r session.Report) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // numbers and strings
+	}
+	c.send(session.Frame{Kind: session.Results, Text: text})
+}
+
+// flush reports on uploads until there are none left.
+func (c *conn) flush(ctx context.Context) {
+	c.agent.uploads.hurry(+1)
+	defer c.agent.uploads.hurry(-1)
+	tick := time.NewTicker(flushPulse)
+	defer tick.Stop()
+	for {
+		report := c.agent.uploads.report()
+		c.report(report)
+		if report.Queued == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// pulse gives signs of life.
+func (c *conn) pulse(ctx context.Context) {
+	tick := time.NewTicker(session.Pulse)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.send(session.Frame{Kind: session.Alive})
+		}
+	}
+}
+
+func (c *conn) send(f session.Frame) {
+	var space [64]byte
+	c.write(f.Append(space[:0]))
+}
+
+// write writes to the helper. One that does not read is given up.
+func (c *conn) write(b []byte) bool {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.net.SetWriteDeadline(time.Now().Add(session.Silence))
+	if _, err := c.net.Write(b); err != nil {
+		c.net.Close()
+		return false
+	}
+	return true
+}

@@ -1,0 +1,279 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/remote"
+)
+
+// An outcome is how a flight ended.
+type outcome int
+
+const (
+	lacking outcome = iota // it is not to be had
+	landed                 // it is in the store
+	again                  // whoever flew it has gone; it may be to be had
+)
+
+// A flight is an action on its way. All who want it wait for the one flight.
+type flight struct {
+	flightKey
+	conn   *conn // who is to be told of in numbers
+	done   chan struct{}
+	result outcome // once done is closed
+
+	// Of a prefetched one:
+	stream *incoming
+	before int64 // bytes that come before it
+	cost   time.Duration
+}
+
+const (
+	// batchesMax is how many batches are under way at once. While so many are,
+	// further gets gather and travel together.
+	batchesMax = 2
+	batchGets  = 1000
+	// flightsMax is how often a get takes another flight when one was given up.
+	flightsMax = 3
+	// overdueLook is how often a get looks whether it still pays to wait.
+	overdueLook = 250 * time.Millisecond
+)
+
+// get brings an action into the store of c, if it is to be had for less than
+// building it costs, and reports whether it is there.
+func (u *upstream) get(ctx context.Context, c *conn, id entry.ActionID) bool {
+	for range flightsMax {
+		f := u.board(ctx, c, id)
+		if f == nil {
+			return u.landedJustNow(flightKey{c.store, id})
+		}
+		switch u.wait(ctx, c, f) {
+		case landed:
+			return true
+		case lacking:
+			return false
+		}
+	}
+	return false
+}
+
+// board finds or begins the flight of an action; nil if it is better built.
+func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *flight {
+	key := flightKey{c.store, id}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f := u.flights[key]
+	if f != nil {
+		return f
+	}
+	if time.Since(u.filterTime) > filterFresh || u.filter.Has(id) {
+		// The plan may be about to say that it comes, or the filter that it does not.
+		u.mu.Unlock()
+		select {
+		case <-c.planned:
+		case <-ctx.Done():
+		}
+		u.mu.Lock()
+		if f := u.flights[key]; f != nil {
+			return f
+		}
+	}
+	switch {
+	case ctx.Err() != nil || u.breaker.Open() != nil || u.landedJustNow(key):
+		return nil
+	case !u.filterTime.IsZero() && !u.filter.Has(id):
+		c.counts.filtered.Add(1)
+		return nil
+	case u.client.Speed.RoundTrip() > u.meanCost():
+		c.counts.skipped.Add(1)
+		return nil
+	}
+	f = &flight{flightKey: key, conn: c, done: make(chan struct{})}
+	u.flights[key] = f
+	u.queue = append(u.queue, f)
+	if u.batches < batchesMax {
+		u.batches++
+		u.work.Add(1)
+		go u.sendBatches()
+	}
+	return f
+}
+
+// landedJustNow reports whether an action is in the store: its flight was over
+// before anybody could board it.
+func (u *upstream) landedJustNow(key flightKey) bool {
+	_, err := key.store.Get(key.action)
+	return err == nil
+}
+
+// wait waits for a flight, for as long as that pays.
+func (u *upstream) wait(ctx context.Context, c *conn, f *flight) outcome {
+	tick := time.NewTicker(overdueLook)
+	defer tick.Stop()
+	for {
+		if f.stream != nil && f.cost > 0 && f.stream.expected(f.before) > f.cost {
+			c.counts.skipped.Add(1)
+			return lacking
+		}
+		select {
+		case <-f.done:
+			return f.result
+		case <-ctx.Done():
+			return lacking
+		case <-tick.C:
+		}
+	}
+}
+
+// land ends a flight.
+func (u *upstream) land(f *flight, result outcome) {
+	u.mu.Lock()
+	if u.flights[f.flightKey] == f {
+		delete(u.flights, f.flightKey)
+	}
+	u.mu.Unlock()
+	f.result = result
+	close(f.done)
+}
+
+// sendBatches asks for what waits to be asked for, until nothing does.
+func (u *upstream) sendBatches() {
+	defer u.work.Done()
+	for {
+		u.mu.Lock()
+		batch := u.queue[:min(len(u.queue), batchGets)]
+		u.queue = u.queue[len(batch):]
+		if len(batch) == 0 {
+			u.batches--
+			u.mu.Unlock()
+			return
+		}
+		u.mu.Unlock()
+		u.sendBatch(batch)
+	}
+}
+
+func (u *upstream) sendBatch(batch []*flight) {
+	in := &incoming{upstream: u, ctx: u.ctx, conn: batch[0].conn, pending: make(map[entry.ActionID][]*flight, len(batch))}
+	var ids []entry.ActionID
+	for _, f := range batch {
+		if in.pending[f.action] == nil {
+			ids = append(ids, f.action)
+		}
+		in.pending[f.action] = append(in.pending[f.action], f)
+	}
+	in.conn.counts.roundTrips.Add(1)
+	stream, err := u.client.Get(u.ctx, ids)
+	if err == nil {
+		_, err = in.receive(stream)
+	}
+	if err != nil {
+		u.failed(u.ctx, in.conn, fmt.Errorf("get %d entries: %w", len(ids), err))
+	}
+	in.giveUp(lacking)
+}
+
+// An incoming is a stream of entries that flights wait for.
+type incoming struct {
+	upstream *upstream
+	ctx      context.Context
+	conn     *conn
+	ahead    bool                         // these are prefetched
+	pending  map[entry.ActionID][]*flight // of the receiving goroutine
+	begun    time.Time
+	progress progress
+}
+
+// receive takes a stream in until its end. What it lands leaves pending; n is how
+// many entries came.
+func (in *incoming) receive(stream *remote.Stream) (n int, err error) {
+	defer stream.Close()
+	for {
+		frame, err := stream.Next()
+		if err != nil {
+			return n, err
+		}
+		switch frame.Kind {
+		case entry.Entry:
+			n++
+			if err := in.take(&frame.Header, stream); err != nil {
+				return n, err
+			}
+		case entry.Miss, entry.Withheld:
+			if frame.Kind == entry.Withheld {
+				in.conn.counts.skipped.Add(1)
+			}
+			for _, f := range in.pop(frame.ActionID) {
+				in.upstream.land(f, lacking)
+			}
+		case entry.End:
+			return n, nil
+		}
+	}
+}
+
+func (in *incoming) pop(id entry.ActionID) []*flight {
+	flights := in.pending[id]
+	delete(in.pending, id)
+	return flights
+}
+
+// take places one entry. Those whom it is for, in several stores perhaps, are
+// told when it is there; an error is the stream's.
+func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
+	flights := in.pending[h.ActionID]
+	if len(flights) == 0 {
+		return nil // nobody asked
+	}
+	first := flights[0]
+	if _, err := first.store.Get(h.ActionID); err == nil {
+		in.progress.add(h.Stored) // another process was faster
+		for _, f := range in.pop(h.ActionID) {
+			in.upstream.land(f, landed)
+		}
+		return nil
+	}
+	counts, ahead := &in.conn.counts, in.ahead
+	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(err error) {
+		result := landed
+		if err != nil {
+			result = lacking
+			in.upstream.damaged(in.conn, h.ActionID, err)
+		} else if counts.fetchedBytes.Add(h.Stored); ahead {
+			counts.prefetched.Add(1)
+		} else {
+			counts.fetched.Add(1)
+		}
+		in.upstream.land(first, result)
+	})
+	if err != nil {
+		return err
+	}
+	in.progress.add(h.Stored)
+	in.conn.noteCost(h)
+	for _, f := range in.pop(h.ActionID)[1:] {
+		in.upstream.land(f, again) // into another store
+	}
+	return nil
+}
+
+// giveUp ends what did not come.
+func (in *incoming) giveUp(result outcome) {
+	for id := range in.pending {
+		for _, f := range in.pop(id) {
+			in.upstream.land(f, result)
+		}
+	}
+}
+
+// damaged reports an entry that was not what it should be, or could not be written.
+func (u *upstream) damaged(c *conn, id entry.ActionID, err error) {
+	c.counts.errors.Add(1)
+	u.agent.log.Error("an entry was refused", "remote", u.remote.URL, "action", id, "error", err)
+	if isDamage(err) {
+		u.say("remote " + u.remote.URL + " sent wrong bytes, which were refused; the build is not affected; see " + u.agent.place.Log())
+	}
+}

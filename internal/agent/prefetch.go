@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/manifest"
+)
+
+// prefetchFresh is for how long a manifest that has come completely is not asked
+// for again: a developer's builds follow one another, and what one of them lacks
+// then is new to the server too.
+const prefetchFresh = 5 * time.Minute
+
+// A progress says how far a stream is. It is safe for concurrent use.
+type progress struct{ bytes atomic.Int64 }
+
+func (p *progress) add(n int64) { p.bytes.Add(n) }
+
+// settle is how long a stream must have run for its speed to mean anything.
+const settle = 300 * time.Millisecond
+
+// expected is how long it will take until so many bytes have come, as it went so
+// far; 0 if nothing can be said yet.
+func (in *incoming) expected(bytes int64) time.Duration {
+	took := time.Since(in.begun)
+	came := in.progress.bytes.Load()
+	if took < settle || came == 0 {
+		return 0
+	}
+	return time.Duration(float64(bytes-came) / float64(came) * float64(took))
+}
+
+// prefetch has what the session's manifest names, and its store lacks, sent in
+// one stream. It closes c.planned as soon as it is known what that brings.
+func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
+	pk := prefetchKey{c.store, key}
+	u.mu.Lock()
+	running := u.prefetching[pk]
+	fresh := time.Since(u.prefetched[pk]) < prefetchFresh
+	if running == nil {
+		u.prefetching[pk] = c.planned
+	}
+	u.mu.Unlock()
+	if running != nil {
+		select { // the other session's will do
+		case <-running:
+		case <-ctx.Done():
+		}
+		close(c.planned)
+		return
+	}
+	defer func() {
+		u.mu.Lock()
+		delete(u.prefetching, pk)
+		u.mu.Unlock()
+	}()
+	var err error
+	switch {
+	case u.breaker.Open() != nil:
+		close(c.planned)
+	case fresh:
+		err = u.refreshFilter(ctx, c)
+		close(c.planned)
+	default:
+		err = u.stream(ctx, c, pk)
+	}
+	if err != nil {
+		u.failed(ctx, c, err)
+	}
+}
+
+// refreshFilter asks whether the filter has changed.
+func (u *upstream) refreshFilter(ctx context.Context, c *conn) error {
+	u.mu.Lock()
+	tag, fresh := u.filterTag, time.Since(u.filterTime) < filterFresh
+	u.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	c.counts.roundTrips.Add(1)
+	filter, tag, err := u.client.Filter(ctx, tag)
+	if err != nil {
+		return err
+	}
+	u.learn(filter, tag)
+	return nil
+}
+
+// stream is a prefetch that is not another session's.
+func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
+	planned := false
+	plan := func() {
+		if !planned {
+			planned = true
+			close(c.planned)
+		}
+	}
+	defer plan()
+	u.mu.Lock()
+	tag := u.filterTag
+	u.mu.Unlock()
+	c.counts.roundTrips.Add(1)
+	p, err := u.client.Prefetch(ctx, pk.key, u.have(ctx, c), tag)
+	if err != nil {
+		return err
+	}
+	u.learn(p.Filter, p.Tag)
+	u.learnCosts(p.Plan)
+	in := &incoming{upstream: u, ctx: ctx, conn: c, ahead: true, begun: time.Now()}
+	in.expect(p.Plan)
+	defer in.giveUp(again)
+	plan()
+
+	stream := p.Stream
+	for {
+		n, err := in.receive(stream)
+		if err == nil {
+			u.mu.Lock()
+			u.prefetched[pk] = time.Now()
+			u.mu.Unlock()
+			return nil
+		}
+		if n == 0 || ctx.Err() != nil {
+			return err
+		}
+		// It went well for a while: once more, from where it broke off.
+		u.agent.log.Warn("a stream broke off", "remote", u.remote.URL, "entries", n, "error", err)
+		rest := in.rest(p.Plan)
+		c.counts.roundTrips.Add(1)
+		if stream, err = u.client.Get(ctx, rest); err != nil {
+			return fmt.Errorf("get the rest: %w", err)
+		}
+	}
+}
+
+// have is the filter of what need not be sent: it is in the store or on its way.
+func (u *upstream) have(ctx context.Context, c *conn) *manifest.Filter {
+	return manifest.NewFilter(func(yield func(entry.ActionID) bool) {
+		more := true
+		c.store.Actions(ctx, func(id entry.ActionID) bool { more = yield(id); return more })
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		for key := range u.flights {
+			if !more || key.store == c.store && !yield(key.action) {
+				return
+			}
+		}
+	})
+}
+
+// expect makes a flight of each planned entry, for gets to wait for.
+func (in *incoming) expect(plan manifest.Plan) {
+	u := in.upstream
+	in.pending = make(map[entry.ActionID][]*flight, len(plan))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var before int64
+	for _, p := range plan {
+		key := flightKey{in.conn.store, p.Action}
+		before += p.Stored
+		if u.flights[key] != nil {
+			continue // asked for meanwhile
+		}
+		f := &flight{flightKey: key, conn: in.conn, done: make(chan struct{}), stream: in, before: before, cost: p.Cost}
+		u.flights[key] = f
+		in.pending[p.Action] = []*flight{f}
+	}
+}
+
+// rest is what of a plan has not come, in order.
+func (in *incoming) rest(plan manifest.Plan) (ids []entry.ActionID) {
+	for _, p := range plan {
+		if in.pending[p.Action] != nil {
+			ids = append(ids, p.Action)
+		}
+	}
+	return ids
+}
+
+// isDamage tells wrong bytes from trouble with writing them.
+func isDamage(err error) bool {
+	var mismatch *entry.MismatchError
+	return errors.Is(err, entry.ErrFormat) || errors.As(err, &mismatch)
+}

@@ -1,0 +1,359 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/larder-build/larder/internal/body"
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/remote"
+	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/store"
+)
+
+const (
+	// uploadBytes and uploadEntries bound a batch: what a crash makes go up twice.
+	uploadBytes   = 64 << 20
+	uploadEntries = 500
+	// patience is how long uploads wait for builds to end, whose CPUs they would
+	// use, before they go on all the same.
+	patience = time.Minute
+	// retryFirst and retryLast bound the time between attempts.
+	retryFirst = time.Second
+	retryLast  = time.Minute
+	// jobAge is when a job is given up: its outputs are trimmed by then.
+	jobAge = 5 * 24 * time.Hour
+	// jobsMax is how many jobs may wait; the oldest are given up.
+	jobsMax = 1000
+)
+
+// An uploader sends what the place's queue holds, one job after the other, while
+// no build is under way.
+type uploader struct {
+	agent *agent
+	wake  chan struct{}
+	ended chan struct{}
+
+	mu       sync.Mutex
+	hurrying int   // flushes that wait
+	queued   int64 // entries of all jobs, as of the last look
+	uploaded int64
+	bytes    int64
+	problem  string
+}
+
+// newUploader starts an uploader, which ends with ctx.
+func newUploader(a *agent, ctx context.Context) *uploader {
+	u := &uploader{agent: a, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	u.count()
+	go func() {
+		defer close(u.ended)
+		u.run(ctx)
+	}()
+	return u
+}
+
+func (u *uploader) wait() { <-u.ended }
+
+// look makes it look into the queue.
+func (u *uploader) look() {
+	u.count()
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hurry makes it not wait for builds to end, or take that back.
+func (u *uploader) hurry(by int) {
+	u.mu.Lock()
+	u.hurrying += by
+	u.problem = ""
+	u.mu.Unlock()
+	u.look()
+}
+
+func (u *uploader) inHurry() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.hurrying > 0
+}
+
+func (u *uploader) drained() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.queued == 0
+}
+
+func (u *uploader) report() session.Report {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return session.Report{Queued: u.queued, Uploaded: u.uploaded, UploadedBytes: u.bytes, Problem: u.problem}
+}
+
+// count counts what is queued, and gives up what is too old or too much.
+func (u *uploader) count() {
+	names, _ := u.agent.place.Jobs()
+	for len(names) > jobsMax {
+		os.Remove(names[0])
+		names = names[1:]
+	}
+	var queued int64
+	for _, name := range names {
+		if j := u.read(name); j != nil {
+			queued += max(int64(len(j.Puts)), 1)
+		}
+	}
+	u.mu.Lock()
+	u.queued = queued
+	u.mu.Unlock()
+}
+
+// read reads a job; nil if it is none, or too old: then it is removed.
+func (u *uploader) read(name string) *session.Job {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	j, err := session.ParseJob(data)
+	if err != nil || time.Since(j.Time) > jobAge {
+		os.Remove(name)
+		return nil
+	}
+	return j
+}
+
+func (u *uploader) run(ctx context.Context) {
+	retry := time.Duration(0)
+	for {
+		var timer <-chan time.Time
+		if retry > 0 {
+			timer = time.After(retry)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-u.wake:
+		case <-timer:
+		}
+		err := u.drain(ctx)
+		problem := ""
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			retry = 0
+		default:
+			retry = min(max(2*retry, retryFirst), retryLast)
+			problem = err.Error()
+			u.agent.log.Warn("upload", "error", err, "again_in", retry)
+		}
+		u.mu.Lock()
+		u.problem = problem
+		u.mu.Unlock()
+		u.count()
+	}
+}
+
+// drain uploads all jobs. One that fails does not keep those for other remotes.
+func (u *uploader) drain(ctx context.Context) error {
+	var failed error
+	for {
+		names, err := u.agent.place.Jobs()
+		if err != nil {
+			return err
+		}
+		done := 0
+		for _, name := range names {
+			if err := u.calm(ctx); err != nil {
+				return err
+			}
+			j := u.read(name)
+			if j == nil {
+				continue
+			}
+			if err := u.upload(ctx, name, j); err != nil {
+				failed = err
+				continue
+			}
+			os.Remove(name)
+			done++
+			u.count()
+		}
+		if done == 0 || failed != nil {
+			return failed
+		}
+	}
+}
+
+// calm waits until no build is under way, somebody waits for the uploads, or
+// patience is at its end.
+func (u *uploader) calm(ctx context.Context) error {
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	for u.agent.building() && !u.inHurry() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-u.wake: // a session has ended, or a flush begun
+		case <-limit.C:
+			return nil
+		}
+	}
+	return nil
+}
+
+// upload sends a job's entries in batches, then its manifest. What has been sent
+// is taken out of the job's file, so that a crash does not send it all again.
+func (u *uploader) upload(ctx context.Context, name string, j *session.Job) error {
+	up, err := u.agent.upstream(j.Remote)
+	if err != nil {
+		return nil // it was to be uploaded nowhere
+	}
+	up.mu.Lock()
+	off := up.uploadsOff
+	up.mu.Unlock()
+	if off != nil {
+		return nil
+	}
+	s, release := u.agent.openStore(j.Store)
+	defer release()
+	for len(j.Puts) > 0 {
+		if err := u.calm(ctx); err != nil {
+			return err
+		}
+		n, err := u.batch(ctx, up, s, j.Puts)
+		if remote.IsStatus(err, http.StatusForbidden) {
+			up.stopUploads(err)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("upload to %s: %w", up.remote.URL, err)
+		}
+		j.Puts = j.Puts[n:]
+		if len(j.Puts) > 0 {
+			if err := j.WriteFile(name); err != nil {
+				return fmt.Errorf("write what is left of job %s: %w", name, err)
+			}
+		}
+		u.count()
+	}
+	key, ok := session.ManifestKey(j.Manifest)
+	if !ok || len(j.Used) == 0 {
+		return nil
+	}
+	err = up.client.MergeManifest(ctx, key, j.Used)
+	if remote.IsStatus(err, http.StatusForbidden) {
+		up.stopUploads(err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("upload the manifest to %s: %w", up.remote.URL, err)
+	}
+	return nil
+}
+
+// stopUploads notes that the server takes none from this token.
+func (up *upstream) stopUploads(err error) {
+	up.mu.Lock()
+	up.uploadsOff = err
+	up.mu.Unlock()
+	up.say("remote " + up.remote.URL + ": " + message(err) + "; nothing is uploaded; set LARDER_MODE=readonly to say so yourself")
+}
+
+// batch sends the first of puts and returns how many those were.
+func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts []session.Put) (n int, err error) {
+	var size int64
+	var entries int64
+	_, refused, err := up.client.Put(ctx, func(w *entry.StreamWriter) error {
+		buf := new(buffers)
+		for n < len(puts) && n < uploadEntries && size < uploadBytes {
+			stored, err := u.send(w, s, puts[n], buf)
+			if err != nil {
+				return err
+			}
+			n++
+			if stored >= 0 {
+				size += stored
+				entries++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if len(refused) > 0 {
+		u.agent.log.Error("the server refused entries as damaged on the way", "remote", up.remote.URL, "actions", refused)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.uploaded += entries
+	u.bytes += size
+	return n, nil
+}
+
+// buffers are used again for each body of a batch.
+type buffers struct{ plain, stored []byte }
+
+// send sends one entry, and returns its stored size; -1 if it is not in the store
+// any more, or not what it was.
+func (u *uploader) send(w *entry.StreamWriter, s *store.Store, p session.Put, buf *buffers) (stored int64, err error) {
+	o, err := s.Get(p.Action)
+	if err != nil {
+		return -1, nil
+	}
+	f, err := os.Open(o.DiskPath)
+	if err != nil {
+		return -1, nil
+	}
+	defer f.Close()
+	h := entry.Header{ActionID: p.Action, OutputID: o.OutputID, Size: o.Size, Time: o.Time, Cost: p.Cost}
+	if o.Size > body.InRAM {
+		return u.sendLarge(w, &h, f)
+	}
+	if int64(cap(buf.plain)) < o.Size {
+		buf.plain = make([]byte, o.Size)
+	}
+	plain := buf.plain[:o.Size]
+	if _, err := io.ReadFull(f, plain); err != nil || !isOutput(plain, o.OutputID) {
+		u.agent.log.Error("an output is damaged and is not uploaded; run larder verify", "path", o.DiskPath)
+		return -1, nil
+	}
+	packed := u.agent.codec.Pack(&h, plain, buf.stored)
+	if h.Encoding != entry.Raw {
+		buf.stored = packed
+	}
+	return h.Stored, w.Entry(&h, bytes.NewReader(packed))
+}
+
+// sendLarge compresses a body to a file first, since its stored size comes before it.
+func (u *uploader) sendLarge(w *entry.StreamWriter, h *entry.Header, f io.Reader) (int64, error) {
+	packed, err := os.CreateTemp(u.agent.place.Dir, "upload-*")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(packed.Name())
+	defer packed.Close()
+	if err := u.agent.codec.PackTo(h, packed, f); err != nil {
+		var mismatch *entry.MismatchError
+		if errors.As(err, &mismatch) {
+			return -1, nil
+		}
+		return 0, err
+	}
+	if _, err := packed.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return h.Stored, w.Entry(h, packed)
+}
+
+func isOutput(plain []byte, out entry.OutputID) bool { return sha256.Sum256(plain) == out }

@@ -1,0 +1,125 @@
+package helper
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A Kind says what a session is for, as far as the helper can see: enough for
+// the sessions that need the same actions to be of one kind, on every machine and
+// branch, without a setting.
+type Kind struct {
+	Module  string   // path of the main module, "" outside of one
+	Dir     string   // the working directory below the module's root, with slashes
+	Args    []string // of the go command, with its name's last element first; nil is not known
+	Environ func(string) string
+}
+
+// FindKind looks at this process's parent, directory and environment.
+func FindKind() Kind {
+	k := Kind{Args: parentArgs(), Environ: os.Getenv}
+	if dir, err := os.Getwd(); err == nil {
+		k.Module, k.Dir = findModule(dir)
+	}
+	return k
+}
+
+// relevant are the variables that decide about actions. The go command sets them
+// all for its children, as "go env" prints them (cmd/go/main.go, invoke).
+var relevant = [...]string{"GOVERSION", "GOOS", "GOARCH", "GOFLAGS", "GOEXPERIMENT", "CGO_ENABLED", "GOAMD64", "GOARM", "GOARM64"}
+
+// Key is the manifest's key: sessions of one key use nearly the same actions.
+func (k Kind) Key() string {
+	h := sha256.New()
+	add := func(s string) {
+		h.Write(strconv.AppendInt(nil, int64(len(s)), 10))
+		h.Write([]byte(":" + s))
+	}
+	add("larder manifest 1")
+	add(k.Module)
+	add(k.Dir)
+	for _, name := range relevant {
+		add(k.Environ(name))
+	}
+	for _, arg := range essential(k.Args) {
+		add(arg)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Command is the command for people, bounded.
+func (k Kind) Command() string {
+	const commandBytesMax = 200
+	text := strings.Join(k.Args, " ")
+	return text[:min(len(text), commandBytesMax)]
+}
+
+// Flags of the go command that do not change which actions a session needs, only
+// where the results go or what is done with them: those with a value, those without.
+const (
+	idleWithValue = " C o p exec coverprofile cpuprofile memprofile blockprofile mutexprofile trace outputdir bench benchtime blockprofilerate count cpu fuzz fuzztime fuzzminimizetime list memprofilerate mutexprofilefraction parallel run skip shuffle timeout v f "
+	idleAlone     = " a n v x work json failfast short benchmem fullpath e "
+)
+
+// essential are the arguments that decide which actions a session needs.
+func essential(args []string) (kept []string) {
+	const name = 1
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if i <= name || !strings.HasPrefix(arg, "-") {
+			kept = append(kept, arg)
+			if i > name && args[name] == "run" {
+				return kept // the rest is the program's
+			}
+			continue
+		}
+		flag, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		flag = strings.TrimPrefix(flag, "test.")
+		switch {
+		case flag == "args":
+			return kept // the rest is the tests'
+		case strings.Contains(idleAlone, " "+flag+" "):
+		case strings.Contains(idleWithValue, " "+flag+" "):
+			if !hasValue {
+				i++
+			}
+		default:
+			kept = append(kept, arg)
+		}
+	}
+	return kept
+}
+
+// findModule finds the module that a directory is in, by its go.mod, as the go
+// command does.
+func findModule(dir string) (module, below string) {
+	for at := dir; ; at = filepath.Dir(at) {
+		data, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		if err == nil {
+			rel, _ := filepath.Rel(at, dir)
+			return modulePath(string(data)), filepath.ToSlash(rel)
+		}
+		if at == filepath.Dir(at) {
+			return "", ""
+		}
+	}
+}
+
+// modulePath is the path in a go.mod's module line.
+func modulePath(text string) string {
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "//")
+		fields := strings.Fields(line)
+		if len(fields) == 2 && fields[0] == "module" {
+			if path, err := strconv.Unquote(fields[1]); err == nil {
+				return path
+			}
+			return fields[1]
+		}
+	}
+	return ""
+}

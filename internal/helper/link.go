@@ -1,0 +1,87 @@
+package helper
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/session"
+)
+
+// A Link is a session's way to the agent. It connects when something is missing
+// locally for the first time, so that a session that has all never does, and it
+// gives up quietly, but for one line, when the agent is not to be had.
+type Link struct {
+	Place   session.Place
+	Starter session.Starter
+	Hello   func() session.Hello // called once, before the first connection
+	Say     func(line string)    // tells the user
+
+	mu       sync.Mutex
+	client   *session.Client
+	hello    session.Hello
+	attempts int
+	ever     bool // connected once
+}
+
+// attemptsMax is how often a session connects: once, and again if the agent dies
+// (it is started anew then), but not for ever.
+const attemptsMax = 3
+
+// reportLimit is how long the end of a session waits for the agent's numbers.
+const reportLimit = 200 * time.Millisecond
+
+// connect returns the connection; nil if there is none to be had. Whoever comes
+// meanwhile waits for the first.
+func (l *Link) connect(ctx context.Context) *session.Client {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.client != nil && l.client.Err() == nil {
+		return l.client
+	}
+	if l.attempts >= attemptsMax {
+		return nil
+	}
+	if l.attempts++; l.attempts == 1 {
+		l.hello = l.Hello()
+	}
+	if l.client != nil {
+		l.client.Close()
+	}
+	client, err := session.Connect(ctx, l.Place, &l.Starter, l.hello, l.Say)
+	if err != nil {
+		l.client, l.attempts = nil, attemptsMax
+		l.Say(err.Error() + "; this build goes on without the remote")
+		return nil
+	}
+	l.client, l.ever = client, true
+	return client
+}
+
+// Get has an action brought into the store, and reports whether it is there.
+func (l *Link) Get(ctx context.Context, id entry.ActionID) bool {
+	c := l.connect(ctx)
+	return c != nil && c.Get(ctx, id)
+}
+
+// end ends the link, once the session's job is in the queue. Without a connection
+// there is no job: all was there already, or there is no agent to upload it.
+func (l *Link) end(job *session.Job) (report session.Report, used bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ever {
+		return report, false, nil
+	}
+	if job != nil {
+		job.Manifest = l.hello.Manifest
+		if err = job.Write(l.Place); err != nil {
+			err = fmt.Errorf("queue uploads: %w", err)
+		}
+	}
+	if l.client != nil {
+		report, _ = l.client.End(reportLimit)
+	}
+	return report, true, err
+}

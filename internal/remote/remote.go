@@ -1,0 +1,451 @@
+// Package remote is the client of a team server (docs/api.md), and the breaker
+// that keeps a failing one from costing builds more than hits.
+//
+// Each request is one round trip, and bounded: a server has StartLimit to begin
+// its answer and StallLimit for each next byte of it. What a Client returns has
+// not been verified: bodies are to be compared with their headers (body).
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/manifest"
+)
+
+const (
+	// ConnectLimit is how long a connection may take: three times the round trip
+	// to the other side of the world.
+	ConnectLimit = time.Second
+	// StartLimit is how long an answer may take to begin. A build waits for it
+	// once, then the breaker knows.
+	StartLimit = 2 * time.Second
+	// StallLimit is how long an answer that has begun may pause.
+	StallLimit = 2 * time.Second
+	// putLimit is StartLimit for what no build waits for, and the disk's sync with it.
+	putLimit = 60 * time.Second
+
+	answerBytesMax = 64 << 10 // of JSON
+	tokenBytesMax  = 4 << 10
+	filterBytesMax = 5 * manifest.FilterMax
+)
+
+// A StatusError is an answer other than success.
+type StatusError struct {
+	Status  int    // of HTTP
+	Code    string // the API's, "" if the answer is not the API's
+	Message string
+}
+
+func (e *StatusError) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("unexpected status %d %s", e.Status, http.StatusText(e.Status))
+	}
+	return fmt.Sprintf("status %d: %s", e.Status, e.Message)
+}
+
+// IsStatus reports whether err is an answer of one of the given statuses.
+func IsStatus(err error, statuses ...int) bool {
+	var e *StatusError
+	if !errors.As(err, &e) {
+		return false
+	}
+	for _, s := range statuses {
+		if e.Status == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Options say which server, and as whom.
+type Options struct {
+	URL       string // http or https
+	TokenFile string // read for each connection to come; "" is none
+	Version   string // of Larder, for the server's log
+}
+
+// A Client speaks to one server. It is safe for concurrent use.
+type Client struct {
+	base      url.URL
+	tokenFile string
+	agent     string
+	http      *http.Client
+	Speed     Speed
+}
+
+// New returns a client. It does no I/O.
+func New(o Options) (*Client, error) {
+	base, err := url.Parse(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		return nil, fmt.Errorf("%q is not an http or https URL", o.URL)
+	}
+	c := &Client{base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version}
+	dialer := &net.Dialer{Timeout: ConnectLimit, KeepAlive: 30 * time.Second}
+	c.http = &http.Client{
+		// Tokens are not to be sent anywhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				begin := time.Now()
+				conn, err := dialer.DialContext(ctx, network, address)
+				if err == nil {
+					c.Speed.addRoundTrip(time.Since(begin))
+				}
+				return conn, err
+			},
+			TLSHandshakeTimeout: StartLimit,
+			MaxIdleConnsPerHost: 8,
+			IdleConnTimeout:     90 * time.Second,
+			ReadBufferSize:      64 << 10,
+			WriteBufferSize:     64 << 10,
+			DisableCompression:  true,
+			// A stream of HTTP/2 has at most 4 MB on the way, which over 50 ms is
+			// 80 MB/s; a connection of HTTP/1.1 has what the system's windows grow to.
+			Protocols: onlyHTTP1(),
+		},
+	}
+	return c, nil
+}
+
+func onlyHTTP1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// token is read anew for each request: tokens are renewed, and it is one small file.
+func (c *Client) token() (string, error) {
+	if c.tokenFile == "" {
+		return "", nil
+	}
+	f, err := os.Open(c.tokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, tokenBytesMax))
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// A call is one request.
+type call struct {
+	method, path string
+	header       http.Header
+	body         io.Reader // nil is none
+	start        time.Duration
+}
+
+// do makes a request, and returns an answer of status 2xx or 304. The answer's
+// body ends in an error where it stalls. It must be closed, which ends the request.
+func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
+	what := func(err error) error { return fmt.Errorf("%s %s: %w", r.method, r.path, err) }
+	token, err := c.token()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	req, err := http.NewRequestWithContext(ctx, r.method, c.base.JoinPath(r.path).String(), r.body)
+	if err != nil {
+		cancel(nil)
+		return nil, what(err)
+	}
+	if r.header != nil {
+		req.Header = r.header
+	}
+	req.Header.Set("User-Agent", c.agent)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	watch := time.AfterFunc(r.start, func() { cancel(errStalled(r.start)) })
+	if pipe, ok := r.body.(*io.PipeReader); ok {
+		// A long upload is no silence: its limit begins with each piece of it.
+		req.Body = &sending{pipe, watch, r.start}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		watch.Stop()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		return nil, what(plain(err))
+	}
+	watch.Reset(StallLimit)
+	resp.Body = &stallReader{r: resp.Body, ctx: ctx, cancel: cancel, watch: watch, speed: &c.Speed}
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, what(statusError(resp))
+}
+
+type sending struct {
+	*io.PipeReader
+	watch *time.Timer
+	limit time.Duration
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	s.watch.Reset(s.limit)
+	return s.PipeReader.Read(p)
+}
+
+// plain is err without the method and URL that the message around it names.
+func plain(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+func statusError(resp *http.Response) error {
+	e := &StatusError{Status: resp.StatusCode}
+	var answer struct {
+		Error struct{ Code, Message string }
+	}
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
+	if json.Unmarshal(data, &answer) == nil {
+		e.Code, e.Message = answer.Error.Code, answer.Error.Message
+	}
+	return e
+}
+
+// ErrStalled is what errors about a server that is too slow wrap.
+var ErrStalled = errors.New("the server does not answer")
+
+func errStalled(limit time.Duration) error { return fmt.Errorf("%w within %v", ErrStalled, limit) }
+
+// A stallReader is an answer's body that must not pause for long.
+type stallReader struct {
+	r      io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	watch  *time.Timer
+	speed  *Speed
+}
+
+func (s *stallReader) Read(p []byte) (int, error) {
+	// The timer runs only while the network is waited for: whoever reads may take
+	// its time.
+	s.watch.Reset(StallLimit)
+	begin := time.Now()
+	n, err := s.r.Read(p)
+	s.watch.Stop()
+	s.speed.addTransfer(n, time.Since(begin))
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(s.ctx); cause != nil {
+			err = cause
+		}
+	}
+	return n, err
+}
+
+func (s *stallReader) Close() error {
+	s.watch.Stop()
+	s.cancel(nil)
+	return s.r.Close()
+}
+
+// A Stream is a stream that a server sends. It must be closed.
+type Stream struct {
+	*entry.StreamReader
+	body io.Closer
+}
+
+// Close ends the stream, wherever it is.
+func (s *Stream) Close() error { return s.body.Close() }
+
+func (c *Client) stream(ctx context.Context, r call) (*Stream, http.Header, error) {
+	r.method, r.start = http.MethodPost, StartLimit
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Stream{entry.NewStreamReader(resp.Body), resp.Body}, resp.Header, nil
+}
+
+// bandwidth is the header that lets the server withhold what is not worth sending.
+func (c *Client) bandwidth() http.Header {
+	h := make(http.Header)
+	if b := c.Speed.Bandwidth(); b > 0 {
+		h.Set("Larder-Bandwidth", strconv.FormatInt(b, 10))
+	}
+	return h
+}
+
+// Get asks for entries. The stream has a frame for each, in their order.
+func (c *Client) Get(ctx context.Context, ids []entry.ActionID) (*Stream, error) {
+	s, _, err := c.stream(ctx, call{path: "v1/get", header: c.bandwidth(), body: bytes.NewReader(join(ids))})
+	return s, err
+}
+
+func join(ids []entry.ActionID) []byte {
+	b := make([]byte, 0, len(ids)*entry.HashSize)
+	for _, id := range ids {
+		b = append(b, id[:]...)
+	}
+	return b
+}
+
+// A Prefetch is what a server is about to send for a manifest.
+type Prefetch struct {
+	Plan   manifest.Plan
+	Filter *manifest.Filter // nil: the one of the given tag is current, or it is too large
+	Tag    string           // of the current filter; "" is unknown
+	*Stream
+}
+
+// Prefetch asks for the entries of a manifest, but not for those in have. tag is
+// that of the filter that the caller has. A manifest that is not there has no
+// entries.
+func (c *Client) Prefetch(ctx context.Context, key [32]byte, have *manifest.Filter, tag string) (*Prefetch, error) {
+	header := c.bandwidth()
+	header.Set("Larder-Filter", tag)
+	s, answered, err := c.stream(ctx, call{path: "v1/prefetch/" + hex.EncodeToString(key[:]), header: header, body: bytes.NewReader(have.Append(nil))})
+	if err != nil {
+		return nil, err
+	}
+	p := &Prefetch{Tag: answered.Get("Larder-Filter"), Stream: s}
+	if err := p.readHead(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("prefetch: %w", err)
+	}
+	return p, nil
+}
+
+// readHead reads the two blobs that come first.
+func (p *Prefetch) readHead() error {
+	var blobs [2][]byte
+	for i := range blobs {
+		f, err := p.Next()
+		if err != nil {
+			return err
+		}
+		if f.Kind != entry.Blob {
+			return fmt.Errorf("%w: frame %q instead of a blob", entry.ErrFormat, f.Kind)
+		}
+		blobs[i] = f.Blob
+	}
+	var err error
+	if p.Plan, err = manifest.ParsePlan(blobs[0]); err == nil && len(blobs[1]) > 0 {
+		p.Filter, err = manifest.ParseFilter(blobs[1])
+	}
+	return err
+}
+
+// Filter asks for the miss filter. tag is that of the one that the caller has; if
+// it is current, the answer is nil and tag.
+func (c *Client) Filter(ctx context.Context, tag string) (*manifest.Filter, string, error) {
+	header := make(http.Header)
+	if tag != "" {
+		header.Set("If-None-Match", `"`+tag+`"`)
+	}
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "v1/filter", header: header, start: StartLimit})
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified {
+		return nil, tag, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, filterBytesMax))
+	if err != nil {
+		return nil, "", fmt.Errorf("read the filter: %w", err)
+	}
+	filter, err := manifest.ParseFilter(data)
+	return filter, strings.Trim(resp.Header.Get("ETag"), `"`), err
+}
+
+// Put sends entries: write writes them to the stream, and may be stopped in the
+// middle. refused are those that the server found to be wrong.
+func (c *Client) Put(ctx context.Context, write func(*entry.StreamWriter) error) (stored int, refused []string, err error) {
+	pr, pw := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		w := entry.NewStreamWriter(pw)
+		err := write(w)
+		if err == nil {
+			err = w.End()
+		}
+		pw.CloseWithError(err)
+		written <- err
+	}()
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/put", body: pr, start: putLimit})
+	pr.CloseWithError(io.ErrClosedPipe) // whatever happened, the writer is to end
+	writeErr := <-written
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	if writeErr != nil {
+		return 0, nil, writeErr
+	}
+	var answer struct {
+		Stored  int
+		Refused []string
+	}
+	if err := decode(resp, &answer); err != nil {
+		return 0, nil, fmt.Errorf("put entries: %w", err)
+	}
+	return answer.Stored, answer.Refused, nil
+}
+
+func decode(resp *http.Response, v any) error {
+	return json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(v)
+}
+
+// MergeManifest adds a session's actions to a manifest.
+func (c *Client) MergeManifest(ctx context.Context, key [32]byte, used []entry.ActionID) error {
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/manifest/" + hex.EncodeToString(key[:]), body: bytes.NewReader(join(used)), start: putLimit})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Capabilities are what the server says of itself and of the client.
+type Capabilities struct {
+	Version string   `json:"version"`
+	Name    string   `json:"name"` // of the token
+	Read    []string `json:"read"`
+	Write   string   `json:"write"` // "" if it may not
+}
+
+// Capabilities asks for them. It is what the breaker probes with.
+func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
+	var answer Capabilities
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "v1/capabilities", start: StartLimit})
+	if err != nil {
+		return answer, err
+	}
+	defer resp.Body.Close()
+	if err := decode(resp, &answer); err != nil {
+		return answer, fmt.Errorf("ask for capabilities: %w", err)
+	}
+	return answer, nil
+}

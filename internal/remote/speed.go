@@ -1,0 +1,64 @@
+package remote
+
+import (
+	"sync"
+	"time"
+)
+
+// A Speed is what is known of the way to a server. It is safe for concurrent use.
+type Speed struct {
+	mu        sync.Mutex
+	roundTrip time.Duration
+	bytes     float64 // read lately
+	seconds   float64 // that waiting for them took
+}
+
+const (
+	// forget is by how much older measurements lose weight with each new one.
+	forget = 0.7
+	// window is how many bytes are remembered: enough to be past a connection's
+	// slow start, few enough to follow a network that changes.
+	window = 32 << 20
+	// enough is how many bytes must have been read for a bandwidth to mean anything.
+	enough = 4 << 20
+)
+
+// addRoundTrip notes how long a connection took to be made.
+func (s *Speed) addRoundTrip(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.roundTrip == 0 {
+		s.roundTrip = d
+		return
+	}
+	s.roundTrip = time.Duration(forget*float64(s.roundTrip) + (1-forget)*float64(d))
+}
+
+// addTransfer notes how long n bytes were waited for.
+func (s *Speed) addTransfer(n int, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes += float64(n)
+	s.seconds += d.Seconds()
+	if s.bytes > window {
+		s.seconds *= window / s.bytes
+		s.bytes = window
+	}
+}
+
+// RoundTrip is the time that one takes, 0 if it is not known.
+func (s *Speed) RoundTrip() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roundTrip
+}
+
+// Bandwidth is bytes per second, 0 if it is not known.
+func (s *Speed) Bandwidth() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bytes < enough || s.seconds == 0 {
+		return 0
+	}
+	return int64(s.bytes / s.seconds)
+}

@@ -1,0 +1,168 @@
+package auth_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/larder-build/larder/internal/server/auth"
+)
+
+func TestRoles(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	var tokens []auth.Token
+	secrets := make(map[string]string)
+	for _, token := range []auth.Token{
+		{Name: "laptop", Role: auth.Reader},
+		{Name: "pr-reader", Role: auth.Reader, Namespace: "pr"},
+		{Name: "pr", Role: auth.Writer, Namespace: "pr"},
+		{Name: "main", Role: auth.TrustedWriter},
+		{Name: "ops", Role: auth.Admin},
+		{Name: "old", Role: auth.Reader, Expires: now.Add(-time.Second)},
+		{Name: "young", Role: auth.Reader, Expires: now.Add(time.Second)},
+	} {
+		secrets[token.Name] = auth.NewSecret()
+		token.SHA256 = auth.Hash(secrets[token.Name])
+		tokens = append(tokens, token)
+	}
+	if err := auth.WriteFile(path, tokens); err != nil {
+		t.Fatal(err)
+	}
+	f, err := auth.OpenFile(path, func() time.Time { return now }, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets["nobody"], secrets["guess"] = "", auth.NewSecret()
+	for name, want := range map[string]struct {
+		grant auth.Grant
+		err   error
+	}{
+		"laptop":    {auth.Grant{Name: "laptop", Read: []string{"trusted"}}, nil},
+		"pr-reader": {auth.Grant{Name: "pr-reader", Read: []string{"pr", "trusted"}}, nil},
+		"pr":        {auth.Grant{Name: "pr", Read: []string{"pr", "trusted"}, Write: "pr"}, nil},
+		"main":      {auth.Grant{Name: "main", Read: []string{"trusted"}, Write: "trusted"}, nil},
+		"ops":       {auth.Grant{Name: "ops", Read: []string{"trusted"}, Write: "trusted", Admin: true}, nil},
+		"old":       {auth.Grant{}, auth.ErrExpired},
+		"young":     {auth.Grant{Name: "young", Read: []string{"trusted"}}, nil},
+		"nobody":    {auth.Grant{}, auth.ErrNoToken},
+		"guess":     {auth.Grant{}, auth.ErrUnknown},
+	} {
+		if got, err := f.Authenticate(secrets[name]); !reflect.DeepEqual(got, want.grant) || !errors.Is(err, want.err) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, secret := range secrets {
+		if secret != "" && strings.Contains(string(data), secret) {
+			t.Errorf("the file has %s's secret", name)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("file %v, %v", info.Mode(), err)
+	}
+}
+
+// A change is noticed; one that is no good leaves what was.
+func TestReload(t *testing.T) {
+	now := time.Now()
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	var logged []error
+	one, two := auth.NewSecret(), auth.NewSecret()
+	write := func(secrets ...string) {
+		t.Helper()
+		var tokens []auth.Token
+		for i, secret := range secrets {
+			tokens = append(tokens, auth.Token{Name: string(rune('a' + i)), Role: auth.Reader, SHA256: auth.Hash(secret)})
+		}
+		if err := auth.WriteFile(path, tokens); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := auth.OpenFile(path, nil, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	write(one)
+	f, err := auth.OpenFile(path, func() time.Time { return now }, func(err error) { logged = append(logged, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := func(secret string, want bool) {
+		t.Helper()
+		if _, err := f.Authenticate(secret); (err == nil) != want {
+			t.Errorf("authenticate: %v, want known %v", err, want)
+		}
+	}
+	known(one, true)
+	known(two, false)
+	write(one, two)
+	known(two, false) // not looked at again yet
+	now = now.Add(2 * time.Second)
+	known(two, true)
+	write(two)
+	now = now.Add(2 * time.Second)
+	known(one, false)
+
+	if err := os.WriteFile(path, []byte("[[token]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(2 * time.Second)
+	known(two, true)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(2 * time.Second)
+	known(two, true)
+	if len(logged) != 2 {
+		t.Errorf("logged %v", logged)
+	}
+}
+
+func TestRefusedFiles(t *testing.T) {
+	sum := strings.Repeat("ab", 32)
+	for name, text := range map[string]string{
+		"unknown key":       "[[token]]\nname=\"a\"\nrole=\"reader\"\nsha256=\"" + sum + "\"\nexpire=2026-01-01T00:00:00Z\n",
+		"unknown role":      "[[token]]\nname=\"a\"\nrole=\"root\"\nsha256=\"" + sum + "\"\n",
+		"no hash":           "[[token]]\nname=\"a\"\nrole=\"reader\"\n",
+		"trusted by name":   "[[token]]\nname=\"a\"\nrole=\"writer\"\nnamespace=\"trusted\"\nsha256=\"" + sum + "\"\n",
+		"writer of nothing": "[[token]]\nname=\"a\"\nrole=\"writer\"\nsha256=\"" + sum + "\"\n",
+		"trusted elsewhere": "[[token]]\nname=\"a\"\nrole=\"trusted\"\nnamespace=\"x\"\nsha256=\"" + sum + "\"\n",
+		"bad namespace":     "[[token]]\nname=\"a\"\nrole=\"writer\"\nnamespace=\"a b\"\nsha256=\"" + sum + "\"\n",
+		"twice":             strings.Repeat("[[token]]\nname=\"a\"\nrole=\"reader\"\nsha256=\""+sum+"\"\n", 2),
+	} {
+		path := filepath.Join(t.TempDir(), "tokens.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := auth.OpenFile(path, nil, nil); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func FuzzTokens(f *testing.F) {
+	f.Add("[[token]]\nname=\"a\"\nrole=\"reader\"\nsha256=\"" + strings.Repeat("ab", 32) + "\"\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(t.TempDir(), "tokens.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := auth.ReadFile(path)
+		if err != nil {
+			return
+		}
+		if err := auth.WriteFile(path, tokens); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := auth.ReadFile(path); err != nil || len(again) != len(tokens) {
+			t.Errorf("%d tokens became %d, %v", len(tokens), len(again), err)
+		}
+	})
+}

@@ -1,0 +1,307 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// guardPause is how long Pebble waits before it tries again to write to a disk
+// that is full to the last byte.
+const guardPause = 100 * time.Millisecond
+
+// A guard is the file system that Pebble sees. It exists because Pebble ends the
+// process, or panics where nobody can recover, when it cannot write its log or
+// its manifest.
+//
+// On a full disk it first gives up the reserve, and the write is repeated. While
+// the reserve is gone the store is full: it takes no puts, and what it writes
+// itself (to make room) has the reserve to live on, of which the tables that
+// Pebble flushes and compacts may take three quarters: these it can try again.
+// Where even that is used up, because somebody else wants it too, the write waits
+// for room, and whoever waits for it is told by stuck.
+//
+// After any other error of the log or the manifest what is on the disk is not
+// known. Then the guard has failed: nothing more of them is written until the
+// store is opened anew, which starts from what is there, as after a crash.
+type guard struct {
+	vfs.FS
+	path string // of the reserve
+	size int64  // of the reserve
+	logf func(format string, args ...any)
+
+	opened atomic.Bool // Open is done: before that, errors but those of a full disk are returned as they are
+
+	mu      sync.Mutex
+	low     bool          // the reserve is gone
+	isStuck atomic.Bool   // changed under mu
+	stuckC  chan struct{} // closed while it is
+	failed  chan struct{} // closed by fail
+	err     error         // why
+}
+
+func newGuard(path string, size int64, logf func(string, ...any)) *guard {
+	return &guard{FS: vfs.Default, path: path, size: size, logf: logf,
+		stuckC: make(chan struct{}), failed: make(chan struct{})}
+}
+
+// full reports whether the disk is full, as far as puts are concerned.
+func (g *guard) full() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.low
+}
+
+// stuck is closed when a write waits for room.
+func (g *guard) stuck() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stuckC
+}
+
+func (g *guard) setStuck(is bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if is == g.isStuck.Load() {
+		return
+	}
+	if g.isStuck.Store(is); is {
+		close(g.stuckC)
+	} else {
+		g.stuckC = make(chan struct{})
+	}
+}
+
+// failure is why nothing can be written any more. It wraps ErrFailed.
+func (g *guard) failure() error {
+	if !isClosed(g.failed) {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+func (g *guard) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = fmt.Errorf("%w: %w", ErrFailed, err)
+		close(g.failed)
+		g.logf("the index cannot be written any more: %v", err)
+	}
+}
+
+// release gives up the reserve, and reports whether there was one.
+func (g *guard) release() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.low {
+		g.low = true
+		g.logf("the disk is full")
+	}
+	info, err := os.Stat(g.path)
+	return err == nil && info.Size() > 0 && os.Remove(g.path) == nil
+}
+
+// refill makes the reserve again if it is gone and there is room for more than
+// it. It reports whether the disk is not full.
+func (g *guard) refill() bool {
+	if !g.full() {
+		return true
+	}
+	if g.free() < g.size+g.size/4 || g.makeReserve() != nil {
+		return false // until the next time
+	}
+	g.mu.Lock()
+	g.low = false
+	g.mu.Unlock()
+	g.setStuck(false)
+	g.logf("the disk has room again")
+	return true
+}
+
+// makeReserve makes the reserve, unless it is there. It writes what no file
+// system can keep in less than its size.
+func (g *guard) makeReserve() error {
+	if info, err := os.Stat(g.path); err == nil && info.Size() == g.size {
+		return nil
+	}
+	f, err := os.Create(g.path)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{}), g.size)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(g.path)
+	}
+	return err
+}
+
+// free is the room on the disk; where it is not known, it is enough.
+func (g *guard) free() int64 {
+	u, err := g.FS.GetDiskUsage(filepath.Dir(g.path))
+	if err != nil {
+		return 1 << 62
+	}
+	return int64(min(u.AvailBytes, 1<<62))
+}
+
+// table reports whether a file is one that Pebble can write again.
+func table(name string) bool {
+	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+}
+
+// do does op on a file, for as long as it takes.
+func (g *guard) do(name string, op func() error) error {
+	for {
+		if !table(name) && isClosed(g.failed) {
+			select {} // see fail: this goroutine is Pebble's, and nobody waits for it
+		}
+		err := g.try(name, op)
+		if err == nil {
+			if g.isStuck.Load() {
+				g.setStuck(false)
+			}
+			return nil
+		}
+		if !noRoom(err) {
+			if g.opened.Load() && !table(name) {
+				g.fail(fmt.Errorf("write %s: %w", filepath.Base(name), err))
+				continue
+			}
+			return err
+		}
+		if g.release() {
+			continue
+		}
+		g.setStuck(true)
+		time.Sleep(guardPause)
+		if table(name) {
+			return err // Pebble tries again, at once
+		}
+	}
+}
+
+func (g *guard) try(name string, op func() error) error {
+	if table(name) && g.full() && g.free() < g.size/4 {
+		return syscall.ENOSPC // what is left is for the log
+	}
+	return op()
+}
+
+func (g *guard) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	err = g.do(name, func() (err error) { f, err = g.FS.Create(name, c); return err })
+	return g.wrap(name, f, err)
+}
+
+func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (f vfs.File, err error) {
+	err = g.do(name, func() (err error) { f, err = g.FS.OpenReadWrite(name, c, o...); return err })
+	return g.wrap(name, f, err)
+}
+
+func (g *guard) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	err = g.do(name, func() (err error) { f, err = g.FS.ReuseForWrite(old, name, c); return err })
+	return g.wrap(name, f, err)
+}
+
+func (g *guard) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	return g.wrap(name, f, err)
+}
+
+func (g *guard) Link(old, name string) error {
+	return g.do(name, func() error { return g.FS.Link(old, name) })
+}
+
+func (g *guard) Rename(old, name string) error {
+	return g.do(name, func() error { return g.FS.Rename(old, name) })
+}
+
+func (g *guard) MkdirAll(name string, perm os.FileMode) error {
+	return g.do(name, func() error { return g.FS.MkdirAll(name, perm) })
+}
+
+// Unwrap keeps Pebble from going round the guard.
+func (g *guard) Unwrap() vfs.FS { return nil }
+
+func (g *guard) wrap(name string, f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &guardedFile{File: f, guard: g, name: name}, nil
+}
+
+// A guardedFile is a file that Pebble writes.
+type guardedFile struct {
+	vfs.File
+	guard *guard
+	name  string
+}
+
+func (f *guardedFile) Write(p []byte) (n int, err error) {
+	err = f.guard.do(f.name, func() error {
+		m, err := f.File.Write(p[n:])
+		n += m
+		return err
+	})
+	return n, err
+}
+
+func (f *guardedFile) WriteAt(p []byte, at int64) (n int, err error) {
+	err = f.guard.do(f.name, func() error {
+		m, err := f.File.WriteAt(p[n:], at+int64(n))
+		n += m
+		return err
+	})
+	return n, err
+}
+
+func (f *guardedFile) Sync() error     { return f.sync(f.File.Sync) }
+func (f *guardedFile) SyncData() error { return f.sync(f.File.SyncData) }
+
+// sync does not repeat a sync that failed: what it should have written may have
+// been forgotten by the system, so that the next one would succeed for nothing.
+func (f *guardedFile) sync(op func() error) error {
+	return f.guard.do(f.name, func() error {
+		err := op()
+		if noRoom(err) && f.guard.opened.Load() {
+			f.guard.release()
+			err = errors.New(err.Error()) // no longer one about room
+		}
+		return err
+	})
+}
+
+// Close hides the error of a file that was synced before: there is nothing that
+// Pebble could do about it but panic.
+func (f *guardedFile) Close() error {
+	err := f.File.Close()
+	if err != nil && f.guard.opened.Load() && !table(f.name) {
+		f.guard.fail(fmt.Errorf("close %s: %w", filepath.Base(f.name), err))
+		return nil
+	}
+	return err
+}
+
+// noRoom reports whether an error is one of a full disk or quota.
+func noRoom(err error) bool {
+	if runtime.GOOS == "windows" {
+		const handleDiskFull, diskFull = syscall.Errno(39), syscall.Errno(112)
+		if errors.Is(err, handleDiskFull) || errors.Is(err, diskFull) {
+			return true
+		}
+	}
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

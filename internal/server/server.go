@@ -1,0 +1,184 @@
+// Package server is the team server's HTTP API (docs/api.md) over its storage.
+//
+// It promises that a body leaves it only after its checksum was compared, that an
+// entry is acknowledged only when it is durable, and that a body is taken in only
+// if it is what its header says; whether an action really yields that output it
+// cannot know, which is why it matters who may write where (auth). Whatever a
+// request does, it is bounded: in time without progress, in bytes, in memory.
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larder-build/larder/internal/body"
+	"github.com/larder-build/larder/internal/server/auth"
+	"github.com/larder-build/larder/internal/server/disk"
+)
+
+// Limits of requests. They are what no honest client reaches.
+const (
+	entryBytesMax = 2 << 30          // of one stored body
+	getsMax       = 100_000          // actions of a batch
+	haveBytesMax  = 16 << 20         // of the filter that a prefetch comes with
+	requestsMax   = 512              // at once; more are answered 429
+	idleLimit     = 30 * time.Second // without a byte read or written
+
+	// ConnectionsMax is how many connections the server accepts at once.
+	ConnectionsMax = 4096
+)
+
+// Options are a server's parts.
+type Options struct {
+	Storage *disk.Store
+	// Authenticate returns what a token, "" if there is none, may do; its errors
+	// are auth's. Nil lets everyone do everything.
+	Authenticate func(token string) (auth.Grant, error)
+	Log          *slog.Logger
+	Version      string // of larderd, for capabilities
+}
+
+// A Server serves the API.
+type Server struct {
+	storage      *disk.Store
+	authenticate func(string) (auth.Grant, error)
+	log          *slog.Logger
+	version      string
+	codec        *body.Codec
+	filters      filters
+	metrics      *metrics
+	buffers      sync.Pool  // of *[]byte, to read bodies into
+	manifests    sync.Mutex // a merge reads, then writes
+	inFlight     atomic.Int64
+	draining     atomic.Bool
+	mux          http.ServeMux
+}
+
+// New returns a server.
+func New(o Options) *Server {
+	s := &Server{
+		storage: o.Storage, authenticate: o.Authenticate, log: o.Log, version: o.Version,
+		codec: body.NewCodec(),
+	}
+	if s.authenticate == nil {
+		s.authenticate = func(string) (auth.Grant, error) { return auth.Open(), nil }
+	}
+	s.buffers.New = func() any { return new([]byte) }
+	s.filters.init(o.Storage)
+	s.metrics = newMetrics(s)
+	for pattern, op := range map[string]operation{
+		"GET /v1/capabilities":    {"capabilities", s.capabilities},
+		"GET /v1/entry/{action}":  {"get", s.getEntry},
+		"PUT /v1/entry/{action}":  {"put", s.putEntry},
+		"POST /v1/get":            {"batch_get", s.batchGet},
+		"POST /v1/put":            {"batch_put", s.batchPut},
+		"GET /v1/manifest/{key}":  {"get_manifest", s.getManifest},
+		"POST /v1/manifest/{key}": {"merge_manifest", s.mergeManifest},
+		"POST /v1/prefetch/{key}": {"prefetch", s.prefetch},
+		"GET /v1/filter":          {"filter", s.getFilter},
+		"GET /metrics":            {"metrics", s.getMetrics},
+	} {
+		s.mux.Handle(pattern, s.handler(op))
+	}
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, &apiError{http.StatusNotFound, "no_such_path", "there is no " + r.Method + " of this path; see docs/api.md"})
+	})
+	return s
+}
+
+// ServeHTTP serves one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Drain makes the server say that it is not ready, so that load balancers send
+// requests elsewhere; it goes on to serve what comes.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		writeError(w, &apiError{http.StatusServiceUnavailable, "draining", "the server is about to end"})
+		return
+	}
+	w.Write([]byte("ok\n"))
+}
+
+// An operation is one thing that the API does.
+type operation struct {
+	name string
+	run  func(w http.ResponseWriter, r *http.Request, g auth.Grant) error
+}
+
+// handler is what all operations have in common: who it is, whether there is
+// room, deadlines, errors, numbers.
+func (s *Server) handler(op operation) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		sw := &statusWriter{ResponseWriter: w}
+		w = sw
+		defer func() { s.metrics.observe(op.name, sw.code(), time.Since(begin)) }()
+		defer s.inFlight.Add(-1)
+		if s.inFlight.Add(1) > requestsMax {
+			w.Header().Set("Retry-After", "1")
+			writeError(w, &apiError{http.StatusTooManyRequests, "busy", "too many requests at once; try again in a second"})
+			return
+		}
+		p := newProgress(w, r)
+		r.Body = p.body()
+		grant, err := s.authenticate(bearer(r))
+		if err == nil {
+			err = op.run(p.writer(), r, grant)
+		} else {
+			s.metrics.refused.WithLabelValues(refusal(err)).Inc()
+			w.Header().Set("WWW-Authenticate", `Bearer realm="larder"`)
+			err = &apiError{http.StatusUnauthorized, refusal(err), err.Error()}
+		}
+		s.finish(sw, r, op, err)
+	})
+}
+
+// finish answers an operation's error. Where the answer has already begun, the
+// connection is cut, so that the client does not take what it has for all.
+func (s *Server) finish(w *statusWriter, r *http.Request, op operation, err error) {
+	if err == nil {
+		return
+	}
+	var known *apiError
+	if !errors.As(err, &known) {
+		known = &apiError{http.StatusInternalServerError, "internal", "the server has a problem; its log says more"}
+		if errors.Is(err, disk.ErrFull) {
+			known = &apiError{http.StatusInsufficientStorage, "full", "the server's disk is full; it is making room"}
+		}
+		if r.Context().Err() == nil {
+			s.log.Error("request", "operation", op.name, "remote", r.RemoteAddr, "error", err)
+		}
+	}
+	if w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	writeError(w, known)
+}
+
+// bearer is the request's token.
+func bearer(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return token
+}
+
+func refusal(err error) string {
+	switch {
+	case errors.Is(err, auth.ErrNoToken):
+		return "no_token"
+	case errors.Is(err, auth.ErrExpired):
+		return "expired_token"
+	}
+	return "unknown_token"
+}

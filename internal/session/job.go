@@ -1,0 +1,134 @@
+package session
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// A Job is what a session leaves to be uploaded: a file in the place's queue,
+// written by the helper in one go when its go command has ended, and removed by
+// the agent when the server has all of it. The bodies are in the local store.
+type Job struct {
+	Remote   Remote           `json:"remote"`
+	Store    string           `json:"store"` // absolute path of the local store
+	Manifest string           `json:"manifest"`
+	Time     time.Time        `json:"time"`
+	Used     []entry.ActionID `json:"-"` // what the session used, in the order of first use
+	Puts     []Put            `json:"-"`
+}
+
+// A Put is one entry to upload.
+type Put struct {
+	Action entry.ActionID
+	Cost   time.Duration // of building it; 0 is unknown
+}
+
+// jobEnding is that of the files of complete jobs.
+const jobEnding = ".job"
+
+// Append appends the encoded job: a line of JSON, the number of actions used and
+// the actions, the number of puts and for each the action and its cost in
+// milliseconds, CRC-32 of all that; numbers are big-endian, of 4 bytes.
+func (j *Job) Append(b []byte) []byte {
+	start := len(b)
+	b = AppendGreeting(b, j)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(j.Used)))
+	for _, id := range j.Used {
+		b = append(b, id[:]...)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(j.Puts)))
+	for _, p := range j.Puts {
+		b = append(b, p.Action[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(min(p.Cost/time.Millisecond, 1<<32-1)))
+	}
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[start:]))
+}
+
+// ParseJob reads a job. Its errors wrap ErrFormat.
+func ParseJob(b []byte) (*Job, error) {
+	const sumBytes, countBytes, putBytes = 4, 4, entry.HashSize + 4
+	bad := func(what string) (*Job, error) { return nil, fmt.Errorf("%w: job: %s", ErrFormat, what) }
+	if len(b) < sumBytes {
+		return bad("too short")
+	}
+	body, sum := b[:len(b)-sumBytes], binary.BigEndian.Uint32(b[len(b)-sumBytes:])
+	if crc32.ChecksumIEEE(body) != sum {
+		return bad("damaged")
+	}
+	line, rest, _ := bytes.Cut(body, []byte("\n"))
+	j := new(Job)
+	if err := json.Unmarshal(line, j); err != nil {
+		return bad(err.Error())
+	}
+	count := func(each int) (n int, ok bool) {
+		if len(rest) < countBytes {
+			return 0, false
+		}
+		n, rest = int(binary.BigEndian.Uint32(rest)), rest[countBytes:]
+		return n, n <= len(rest)/each
+	}
+	n, ok := count(entry.HashSize)
+	if !ok {
+		return bad("cut off")
+	}
+	for range n {
+		j.Used = append(j.Used, entry.ActionID(rest))
+		rest = rest[entry.HashSize:]
+	}
+	if n, ok = count(putBytes); !ok || len(rest) != n*putBytes {
+		return bad("cut off")
+	}
+	for ; len(rest) > 0; rest = rest[putBytes:] {
+		cost := time.Duration(binary.BigEndian.Uint32(rest[entry.HashSize:])) * time.Millisecond
+		j.Puts = append(j.Puts, Put{entry.ActionID(rest), cost})
+	}
+	return j, nil
+}
+
+// Write puts a job into the place's queue. It is whole or not there.
+func (j *Job) Write(place Place) error {
+	// Names sort by time.
+	name := strconv.FormatInt(j.Time.UnixNano(), 10) + "-" + strconv.FormatUint(rand.Uint64(), 36)
+	return j.WriteFile(filepath.Join(place.Queue(), name+jobEnding))
+}
+
+// WriteFile writes a job to a file, which it replaces.
+func (j *Job) WriteFile(name string) error {
+	temporary := name + ".new"
+	err := os.WriteFile(temporary, j.Append(nil), 0o600)
+	if os.IsNotExist(err) {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		err = os.WriteFile(temporary, j.Append(nil), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(temporary, name)
+}
+
+// Jobs are the files in the place's queue, oldest first.
+func (p Place) Jobs() ([]string, error) {
+	return filepath.Glob(filepath.Join(p.Queue(), "*"+jobEnding))
+}
+
+// ManifestKey is a manifest's key from its hexadecimal form; false is none.
+func ManifestKey(text string) (key [32]byte, ok bool) {
+	if len(text) != 2*len(key) {
+		return key, false
+	}
+	_, err := hex.Decode(key[:], []byte(text))
+	return key, err == nil
+}
