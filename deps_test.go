@@ -18,7 +18,7 @@ const rules = `
 cacheprog                -
 cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/session internal/stats internal/store golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/cli internal/config internal/entry internal/faulttest internal/server internal/server/auth internal/server/disk internal/session golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
-e2e                      -
+e2e                      internal/entry
 internal/agent           internal/body internal/entry internal/filelock internal/manifest internal/remote internal/session internal/stats internal/store golang.org/x/sync/semaphore
 internal/bench           -
 internal/body            internal/entry github.com/klauspost/compress/zstd
@@ -32,7 +32,7 @@ internal/manifest        internal/entry
 internal/remote          internal/entry internal/manifest
 internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/disk github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp
 internal/server/auth     github.com/BurntSushi/toml
-internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/vfs github.com/cockroachdb/pebble/v2/objstorage/remote github.com/cockroachdb/errors/oserror
+internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs
 internal/session         internal/entry internal/filelock golang.org/x/mod/semver
 internal/stats           internal/entry
 internal/store           internal/entry internal/filelock

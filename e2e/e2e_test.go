@@ -5,6 +5,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,9 +42,14 @@ func (t testMain) Run() int {
 }
 
 func buildLarder(dir string) error {
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/larder-build/larder/cmd/larder")
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/larder-build/larder/cmd/larder", "github.com/larder-build/larder/cmd/larderd")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build larder: %w\n%s", err, out)
+		return fmt.Errorf("build larder and larderd: %w\n%s", err, out)
+	}
+	// Another version of the helper, for the script about that.
+	cmd = exec.Command("go", "build", "-ldflags", "-X github.com/larder-build/larder/internal/cli.release=v99.0.0", "-o", filepath.Join(dir, "v99", "larder"), "github.com/larder-build/larder/cmd/larder")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build another larder: %w\n%s", err, out)
 	}
 	return nil
 }
@@ -74,7 +80,7 @@ func TestScripts(t *testing.T) {
 				"HOME": filepath.Join(env.WorkDir, "home"), "GOCACHE": filepath.Join(env.WorkDir, "cache"),
 				"TMPDIR": filepath.Join(env.WorkDir, ".tmp"), "GOMODCACHE": moduleCache, "GOPROXY": proxy, "GOSUMDB": sumdb,
 				"GOENV": "off", "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local", "GOTELEMETRY": "off",
-				"GOCACHEPROG": "larder", "GORACE": "",
+				"GOCACHEPROG": "larder", "GORACE": "", "E2E_BIN": os.Getenv("LARDER_E2E_BIN"),
 			} {
 				env.Setenv(name, value)
 			}
@@ -98,14 +104,21 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"module":  cmdModule,
-			"replace": cmdReplace,
-			"age":     cmdAge,
-			"spawn8":  cmdSpawn8,
-			"tinyfs":  cmdTinyFS,
-		},
+		Cmds: commands(),
 	})
+}
+
+// commands are those that scripts can use beside testscript's own.
+func commands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	cmds := map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"module":  cmdModule,
+		"replace": cmdReplace,
+		"age":     cmdAge,
+		"spawn8":  cmdSpawn8,
+		"tinyfs":  cmdTinyFS,
+	}
+	maps.Copy(cmds, remoteCmds)
+	return cmds
 }
 
 // cmdModule: module PATH DIR copies a module that this one requires, as it came
@@ -193,7 +206,7 @@ func cmdSpawn8(ts *testscript.TestScript, neg bool, args []string) {
 	for range processes {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = ts.MkAbs(".")
-		for _, name := range []string{"PATH", "HOME", "GOCACHE", "GOCACHEPROG", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GOENV", "GOFLAGS", "GOTOOLCHAIN", "TMPDIR"} {
+		for _, name := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "LARDER_REMOTE", "GOCACHE", "GOCACHEPROG", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GOENV", "GOFLAGS", "GOTOOLCHAIN", "TMPDIR"} {
 			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 		}
 		go func() {

@@ -54,7 +54,7 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration) (session
 	if jobs, err := place.Jobs(); err != nil || len(jobs) == 0 {
 		return session.Report{}, err
 	}
-	c, err := session.Connect(ctx, place, &session.Starter{Place: place, Larderd: cfg.Larderd}, session.Hello{Version: cli.Version()}, nil)
+	c, err := session.Connect(ctx, place, &session.Starter{Place: place, Larderd: cfg.Larderd}, session.Hello{Version: cli.Version()}, sayLine)
 	if err != nil {
 		return session.Report{}, err
 	}

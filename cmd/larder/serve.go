@@ -100,16 +100,15 @@ func addRemote(parts *helper.Options, cfg config.Config) {
 	if !ok {
 		return
 	}
-	say := func(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
 	place, err := session.FindPlace()
 	if err != nil {
-		say(err.Error() + "; this build goes on without the remote")
+		sayLine(err.Error() + "; this build goes on without the remote")
 		return
 	}
 	parts.Link = &helper.Link{
 		Place:   place,
 		Starter: session.Starter{Place: place, Larderd: cfg.Larderd},
-		Say:     say,
+		Say:     sayLine,
 		Hello: func() session.Hello {
 			kind := helper.FindKind()
 			return session.Hello{
@@ -122,6 +121,8 @@ func addRemote(parts *helper.Options, cfg config.Config) {
 		parts.Job = &session.Job{Remote: remote, Store: cfg.Dir}
 	}
 }
+
+func sayLine(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
 
 // remoteOf is the remote of the settings, if one is to be used.
 func remoteOf(cfg config.Config) (session.Remote, bool) {

@@ -216,6 +216,14 @@ func (a *agent) begin(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sessions[c] = true
+	for _, u := range a.upstreams {
+		if c.upstream != u && c.store != nil {
+			continue
+		}
+		for _, text := range u.takeUnsaid() {
+			c.send(session.Frame{Kind: session.Text, Text: []byte(text)})
+		}
+	}
 }
 
 func (a *agent) end(c *conn) {
@@ -246,13 +254,16 @@ func (a *agent) cutSessions() {
 	}
 }
 
-// tell says something to the users of all sessions of an upstream.
-func (a *agent) tell(u *upstream, text string) {
+// tell says something about an upstream to the users of all its sessions, and to
+// who waits for uploads; false if there is nobody.
+func (a *agent) tell(u *upstream, text string) (told bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for c := range a.sessions {
-		if c.upstream == u {
+		if c.upstream == u || c.store == nil {
 			c.send(session.Frame{Kind: session.Text, Text: []byte(text)})
+			told = true
 		}
 	}
+	return told
 }

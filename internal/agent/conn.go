@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/stats"
 	"github.com/larder-build/larder/internal/store"
@@ -27,6 +28,10 @@ type conn struct {
 	store    *store.Store  // nil: not a build
 	upstream *upstream     // nil: no remote
 	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
+
+	// What older sessions of the kind have used, under the upstream's lock.
+	later     map[entry.ActionID]bool
+	laterPlan manifest.Plan
 
 	writing sync.Mutex
 	gets    sync.WaitGroup

@@ -91,6 +91,10 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 		c.counts.skipped.Add(1)
 		return nil
 	}
+	if c.later[id] {
+		u.fetchLater(ctx, c)
+		return u.flights[key]
+	}
 	f = &flight{flightKey: key, conn: c, done: make(chan struct{})}
 	u.flights[key] = f
 	u.queue = append(u.queue, f)

@@ -16,7 +16,10 @@ import (
 
 // pendingBytes bounds what has been received and not been written yet. It keeps
 // the network and all CPUs busy, and the agent's memory in bounds.
-const pendingBytes = 32 << 20
+const (
+	pendingBytes = 32 << 20
+	pendingMax   = 256 // entries
+)
 
 // A placer brings received entries into stores: it decodes, compares and writes
 // them, on all CPUs.
@@ -36,7 +39,7 @@ type placing struct {
 }
 
 func newPlacer(codec *body.Codec) *placer {
-	p := &placer{codec: codec, room: semaphore.NewWeighted(pendingBytes), jobs: make(chan placing)}
+	p := &placer{codec: codec, room: semaphore.NewWeighted(pendingBytes), jobs: make(chan placing, pendingMax)}
 	p.buffers.New = func() any { return new([]byte) }
 	for range runtime.GOMAXPROCS(0) {
 		p.workers.Add(1)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/manifest"
+	"github.com/larder-build/larder/internal/remote"
 )
 
 // prefetchFresh is for how long a manifest that has come completely is not asked
@@ -111,31 +113,66 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	}
 	u.learn(p.Filter, p.Tag)
 	u.learnCosts(p.Plan)
-	in := &incoming{upstream: u, ctx: ctx, conn: c, ahead: true, begun: time.Now()}
-	in.expect(p.Plan)
-	defer in.giveUp(again)
+	n := slices.IndexFunc(p.Plan, func(p manifest.Planned) bool { return p.Age > 0 })
+	if n < 0 {
+		n = len(p.Plan)
+	}
+	in := u.expect(ctx, c, p.Plan[:n])
+	u.mu.Lock()
+	c.later = make(map[entry.ActionID]bool, len(p.Plan)-n)
+	for _, planned := range p.Plan[n:] {
+		c.later[planned.Action] = true
+	}
+	c.laterPlan = p.Plan[n:]
+	u.mu.Unlock()
 	plan()
+	err = in.run(p.Stream, p.Plan[:n])
+	if err == nil {
+		u.mu.Lock()
+		u.prefetched[pk] = time.Now()
+		u.mu.Unlock()
+	}
+	return err
+}
 
-	stream := p.Stream
+// run takes a stream of planned entries in. Where it breaks off after it went well
+// for a while, the rest is asked for once more.
+func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) error {
+	u := in.upstream
+	defer in.giveUp(again)
 	for {
 		n, err := in.receive(stream)
-		if err == nil {
-			u.mu.Lock()
-			u.prefetched[pk] = time.Now()
-			u.mu.Unlock()
-			return nil
-		}
-		if n == 0 || ctx.Err() != nil {
+		if err == nil || n == 0 || in.ctx.Err() != nil {
 			return err
 		}
-		// It went well for a while: once more, from where it broke off.
 		u.agent.log.Warn("a stream broke off", "remote", u.remote.URL, "entries", n, "error", err)
-		rest := in.rest(p.Plan)
-		c.counts.roundTrips.Add(1)
-		if stream, err = u.client.Get(ctx, rest); err != nil {
+		in.conn.counts.roundTrips.Add(1)
+		if stream, err = u.client.Get(in.ctx, in.rest(plan)); err != nil {
 			return fmt.Errorf("get the rest: %w", err)
 		}
 	}
+}
+
+// fetchLater asks for what older sessions used and the last one did not, now that
+// one of it is needed. The caller holds mu.
+func (u *upstream) fetchLater(ctx context.Context, c *conn) {
+	plan := c.laterPlan
+	c.later, c.laterPlan = nil, nil
+	in := u.expectLocked(ctx, c, plan)
+	c.gets.Add(1) // it uses the store; the caller is a get, so the session has not ended
+	go func() {
+		defer c.gets.Done()
+		c.counts.roundTrips.Add(1)
+		stream, err := u.client.Get(ctx, in.rest(plan))
+		if err != nil {
+			in.giveUp(again)
+		} else {
+			err = in.run(stream, plan)
+		}
+		if err != nil {
+			u.failed(ctx, c, fmt.Errorf("get older entries: %w", err))
+		}
+	}()
 }
 
 // have is the filter of what need not be sent: it is in the store or on its way.
@@ -154,22 +191,29 @@ func (u *upstream) have(ctx context.Context, c *conn) *manifest.Filter {
 }
 
 // expect makes a flight of each planned entry, for gets to wait for.
-func (in *incoming) expect(plan manifest.Plan) {
-	u := in.upstream
-	in.pending = make(map[entry.ActionID][]*flight, len(plan))
+func (u *upstream) expect(ctx context.Context, c *conn, plan manifest.Plan) *incoming {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	return u.expectLocked(ctx, c, plan)
+}
+
+func (u *upstream) expectLocked(ctx context.Context, c *conn, plan manifest.Plan) *incoming {
+	in := &incoming{
+		upstream: u, ctx: ctx, conn: c, ahead: true, begun: time.Now(),
+		pending: make(map[entry.ActionID][]*flight, len(plan)),
+	}
 	var before int64
 	for _, p := range plan {
-		key := flightKey{in.conn.store, p.Action}
+		key := flightKey{c.store, p.Action}
 		before += p.Stored
 		if u.flights[key] != nil {
 			continue // asked for meanwhile
 		}
-		f := &flight{flightKey: key, conn: in.conn, done: make(chan struct{}), stream: in, before: before, cost: p.Cost}
+		f := &flight{flightKey: key, conn: c, done: make(chan struct{}), stream: in, before: before, cost: p.Cost}
 		u.flights[key] = f
 		in.pending[p.Action] = []*flight{f}
 	}
+	return in
 }
 
 // rest is what of a plan has not come, in order.

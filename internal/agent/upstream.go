@@ -48,6 +48,7 @@ type upstream struct {
 	prefetching map[prefetchKey]chan struct{} // closed when planned
 	prefetched  map[prefetchKey]time.Time     // completely, when
 	said        map[string]time.Time
+	unsaid      []string
 }
 
 func newUpstream(a *agent, r session.Remote) (*upstream, error) {
@@ -86,7 +87,7 @@ func (u *upstream) failed(ctx context.Context, c *conn, err error) {
 	}
 	u.agent.log.Warn("request", "remote", u.remote.URL, "error", err)
 	u.breaker.Fail(u.ctx, err)
-	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) {
+	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) || errors.Is(err, remote.ErrToken) {
 		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see LARDER_TOKEN_FILE")
 	}
 }
@@ -110,7 +111,20 @@ func (u *upstream) say(text string) {
 	}
 	u.said[text] = time.Now()
 	u.mu.Unlock()
-	u.agent.tell(u, text)
+	u.agent.log.Info("said", "text", text)
+	if !u.agent.tell(u, text) {
+		u.mu.Lock()
+		u.unsaid = append(u.unsaid, text)
+		u.mu.Unlock()
+	}
+}
+
+// takeUnsaid returns what nobody was there to hear.
+func (u *upstream) takeUnsaid() (texts []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	texts, u.unsaid = u.unsaid, nil
+	return texts
 }
 
 // learn notes what the server has said with a plan or a filter.

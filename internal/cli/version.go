@@ -10,8 +10,15 @@ import (
 	"runtime/debug"
 )
 
-// Version is the module's version as the go command stamped it, or the commit.
+// release is a release's version, which the linker sets (-X); it is not changed.
+var release string
+
+// Version is the release's version, else the module's as the go command stamped
+// it, else the commit.
 func Version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

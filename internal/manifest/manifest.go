@@ -106,29 +106,33 @@ func (m Manifest) Merge(used []entry.ActionID) Manifest {
 	return merged
 }
 
-// A Plan is the entries that a server is about to send, in order.
+// A Plan is what of a manifest a client lacks and a server has, in order. Those of
+// age 0 the server is about to send. The others are likely not to be needed, but
+// where one is, so are more of them: then the client asks for them all.
 type Plan []Planned
 
-// A Planned is one of them.
+// A Planned is one of a plan's entries.
 type Planned struct {
 	Action entry.ActionID
 	Stored int64         // bytes of its stored body
 	Cost   time.Duration // of building it; 0 is unknown
+	Age    uint8         // as in the manifest
 }
 
 const (
-	plannedBytes = entry.HashSize + 8 + 4
+	plannedBytes = entry.HashSize + 8 + 4 + 1
 	costUnit     = time.Millisecond
 )
 
-// Append appends the encoded plan: the version, then items of 44 bytes, the
-// action ID, the stored size, the cost in milliseconds, big-endian.
+// Append appends the encoded plan: the version, then items of 45 bytes, the
+// action ID, the stored size, the cost in milliseconds, the age, big-endian.
 func (p Plan) Append(b []byte) []byte {
 	b = append(b, version)
 	for _, planned := range p {
 		b = append(b, planned.Action[:]...)
 		b = binary.BigEndian.AppendUint64(b, uint64(planned.Stored))
 		b = binary.BigEndian.AppendUint32(b, uint32(min(planned.Cost/costUnit, 1<<32-1)))
+		b = append(b, planned.Age)
 	}
 	return b
 }
@@ -149,7 +153,7 @@ func ParsePlan(b []byte) (Plan, error) {
 			return nil, fmt.Errorf("%w: planned body of %d bytes", ErrFormat, stored)
 		}
 		cost := time.Duration(binary.BigEndian.Uint32(b[entry.HashSize+8:])) * costUnit
-		p = append(p, Planned{entry.ActionID(b), stored, cost})
+		p = append(p, Planned{entry.ActionID(b), stored, cost, b[plannedBytes-1]})
 	}
 	return p, nil
 }

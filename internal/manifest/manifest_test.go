@@ -74,7 +74,7 @@ func TestMergeIsBounded(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	want := manifest.Plan{{action(1), 0, 0}, {action(2), 1 << 30, 90 * time.Second}, {action(3), 5, 12 * time.Millisecond}}
+	want := manifest.Plan{{action(1), 0, 0, 0}, {action(2), 1 << 30, 90 * time.Second, 1}, {action(3), 5, 12 * time.Millisecond, 4}}
 	got, err := manifest.ParsePlan(want.Append(nil))
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v", got, err)
@@ -125,7 +125,7 @@ func TestFilter(t *testing.T) {
 }
 
 func TestLies(t *testing.T) {
-	for _, b := range [][]byte{nil, {2}, {1, 0}, append([]byte{1}, make([]byte, 34)...)} {
+	for _, b := range [][]byte{nil, {2}, {1, 0}, append([]byte{1}, make([]byte, 37)...)} {
 		if _, err := manifest.Parse(b); !errors.Is(err, manifest.ErrFormat) {
 			t.Errorf("manifest %x: %v", b, err)
 		}
@@ -142,7 +142,7 @@ func TestLies(t *testing.T) {
 
 func FuzzDecoders(f *testing.F) {
 	f.Add(manifest.Manifest{}.Merge(actions(0, 3)).Append(nil))
-	f.Add(manifest.Plan{{action(1), 100, time.Second}}.Append(nil))
+	f.Add(manifest.Plan{{action(1), 100, time.Second, 2}}.Append(nil))
 	f.Add((*manifest.Filter)(nil).With(actions(0, 10)).Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if m, err := manifest.Parse(b); err == nil && !bytes.Equal(m.Append(nil), b) {

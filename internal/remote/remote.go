@@ -134,6 +134,9 @@ func onlyHTTP1() *http.Protocols {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// ErrToken is what errors about a token file that cannot be used wrap.
+var ErrToken = errors.New("read the token")
+
 // token is read anew for each request: tokens are renewed, and it is one small file.
 func (c *Client) token() (string, error) {
 	if c.tokenFile == "" {
@@ -141,14 +144,18 @@ func (c *Client) token() (string, error) {
 	}
 	f, err := os.Open(c.tokenFile)
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return "", fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, tokenBytesMax))
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return "", fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%w: %s has something else than one word of ASCII in it", ErrToken, c.tokenFile)
+	}
+	return token, nil
 }
 
 // A call is one request.

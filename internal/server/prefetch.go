@@ -94,7 +94,7 @@ const filterHeader = "Larder-Filter"
 
 // prefetch answers, in one round trip, with the plan of what it is about to send,
 // the filter unless the client has it, and the entries of a manifest that the
-// client lacks. The request's body is the filter of what it has.
+// last session used and the client lacks. The request's body is the filter of what it has.
 func (s *Server) prefetch(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
 	key, err := pathKey(r)
 	if err != nil {
@@ -136,6 +136,9 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		return err
 	}
 	for _, p := range plan {
+		if p.Age > 0 {
+			break // the client asks for them if it needs one
+		}
 		if err := s.send(out, g, p.Action, func(*entry.Header) bool { return false }); err != nil {
 			return err
 		}
@@ -154,7 +157,7 @@ func (s *Server) plan(g auth.Grant, m manifest.Manifest, have *manifest.Filter, 
 		if err != nil || tooDear(&h) {
 			continue
 		}
-		plan = append(plan, manifest.Planned{Action: item.Action, Stored: h.Stored, Cost: h.Cost})
+		plan = append(plan, manifest.Planned{Action: item.Action, Stored: h.Stored, Cost: h.Cost, Age: item.Age})
 	}
 	return plan
 }

@@ -72,7 +72,7 @@ func outdated(agent Welcome, own Hello) bool {
 	if semver.IsValid(agent.Version) && semver.IsValid(own.Version) {
 		return semver.Compare(agent.Version, own.Version) < 0
 	}
-	return agent.Version != own.Version && !semver.IsValid(own.Version)
+	return agent.Version != own.Version
 }
 
 // greet exchanges greetings and starts reading.
@@ -247,19 +247,30 @@ func (c *Client) ask(k Kind, limit time.Duration) (Report, bool) {
 	return Report{}, false
 }
 
+// flushPatience is how long Flush bears a problem that does not pass.
+const flushPatience = 5 * time.Second
+
 // Flush waits until the agent has nothing left to upload, and passes each report
 // of it to progress. It ends early, with the last report, if uploads do not get
-// on (Report.Problem) or ctx is done.
+// on for a while (Report.Problem) or ctx is done.
 func (c *Client) Flush(ctx context.Context, progress func(Report)) (Report, error) {
 	var last Report
 	if err := c.send(Frame{Kind: Flush}); err != nil {
 		return last, err
 	}
+	var stuck time.Time // since when; zero: it is not
 	for {
 		select {
 		case last = <-c.reports:
 			progress(last)
-			if last.Queued == 0 || last.Problem != "" {
+			switch {
+			case last.Queued == 0:
+				return last, nil
+			case last.Problem == "":
+				stuck = time.Time{}
+			case stuck.IsZero():
+				stuck = time.Now()
+			case time.Since(stuck) > flushPatience:
 				return last, nil
 			}
 		case <-c.ended:

@@ -248,8 +248,11 @@ func (s *Store) refuse() error {
 	if err := s.guard.failure(); err != nil {
 		return err
 	}
-	if s.guard.full() {
+	if !s.guard.takes() {
 		return s.noteFull(ErrFull)
+	}
+	if s.guard.scarce() && !s.wantRoom.Swap(true) {
+		s.wakeKeeper()
 	}
 	return nil
 }

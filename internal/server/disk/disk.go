@@ -62,10 +62,10 @@ const (
 	// inlineMax is the largest stored body that is kept in the index. Nine of ten
 	// bodies are smaller; each as a file of its own would cost an fsync and a block.
 	inlineMax = 64 << 10
-	// defaultReserve is enough for the index to take the deletion of some 100,000
-	// entries, and to be compacted: that writes a table of the last level but one
-	// with those of the last that it overlaps, some ten of tableBytes.
-	defaultReserve = 128 << 20
+	// defaultReserve is enough for the log of the index to take the deletion of
+	// some 100,000 entries, with a flush, and a compaction of a few tables. There
+	// is a good deal more as long as nobody else uses the disk: see scarce.
+	defaultReserve = 64 << 20
 )
 
 // Options say where a Store is and what bounds it.
@@ -73,7 +73,7 @@ type Options struct {
 	Dir      string           // made if it is missing; for one process at a time
 	MaxBytes int64            // what bodies and their records may take; 0: no limit
 	MaxAge   time.Duration    // entries unused for longer go; 0: no limit
-	Reserve  int64            // bytes set aside for a full disk; 0: 128 MiB
+	Reserve  int64            // bytes set aside for a full disk, which is one with less than four times that; 0: 64 MiB
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: none
 }

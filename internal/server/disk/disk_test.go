@@ -94,10 +94,9 @@ func action(n int) entry.ActionID {
 // body is n bytes that depend on a seed.
 func body(seed uint64, n int) []byte {
 	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(seed, 1))
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	var key [32]byte
+	binary.BigEndian.PutUint64(key[:], seed)
+	rand.NewChaCha8(key).Read(b)
 	return b
 }
 

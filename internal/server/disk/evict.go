@@ -89,7 +89,7 @@ func (s *Store) keep(ctx context.Context) {
 		case <-s.wake:
 		case <-tick.C:
 		case <-fullTick.C:
-			if !s.guard.full() {
+			if !s.wantRoom.Load() && !s.guard.full() {
 				continue
 			}
 		}
@@ -109,7 +109,7 @@ func (s *Store) keep(ctx context.Context) {
 			s.wantRoom.Store(false)
 			s.log("make room", s.makeRoom(ctx))
 		}
-		if s.guard.refill() {
+		if s.guard.refill() && !s.guard.scarce() {
 			pause = roomMin
 		}
 	}

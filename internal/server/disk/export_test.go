@@ -175,5 +175,5 @@ func (s *Store) checkFiles(metas map[string]meta) error {
 }
 
 func (s *Store) Debug() string {
-	return fmt.Sprintf("free %d full %v stuck %v waiting %d\n%v", s.guard.free(), s.guard.full(), s.Stuck(), s.waiting.Load(), s.db.Metrics())
+	return fmt.Sprintf("free %d full %v stuck %v waiting %d usage %v\n%v", s.guard.free(), s.guard.full(), s.Stuck(), s.waiting.Load(), s.usage(), s.db.Metrics())
 }

@@ -27,9 +27,9 @@ const guardPause = 100 * time.Millisecond
 //
 // On a full disk it first gives up the reserve, and the write is repeated. While
 // the reserve is gone the store is full: it takes no puts, and what it writes
-// itself (to make room) has the reserve to live on, of which the tables that
-// Pebble flushes and compacts may take three quarters: these it can try again.
-// Where even that is used up, because somebody else wants it too, the write waits
+// itself (to make room) has the reserve to live on, of which what Pebble compacts
+// may take a half and what it flushes three eighths more: these it can try again,
+// and without a flush there is nothing to compact. Where even that is used up, because somebody else wants it too, the write waits
 // for room, and whoever waits for it is told by stuck.
 //
 // After any other error of the log or the manifest what is on the disk is not
@@ -56,7 +56,14 @@ func newGuard(path string, size int64, logf func(string, ...any)) *guard {
 		stuckC: make(chan struct{}), failed: make(chan struct{})}
 }
 
-// full reports whether the disk is full, as far as puts are concerned.
+// scarce reports whether room should be made before it is too late: to get room
+// by compacting the index takes room, the size of the first two levels at a time.
+func (g *guard) scarce() bool { return g.free() < 8*g.size }
+
+// takes reports whether there is room for puts.
+func (g *guard) takes() bool { return !g.full() && g.free() >= 4*g.size }
+
+// full reports whether the reserve is gone.
 func (g *guard) full() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,13 +170,25 @@ func table(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
+// floor is the room that is left for more important files when the disk is full.
+func (g *guard) floor(name string, c vfs.DiskWriteCategory) int64 {
+	switch {
+	case !table(name):
+		return 0
+	case strings.Contains(string(c), "flush"):
+		return g.size / 8
+	default:
+		return g.size / 2
+	}
+}
+
 // do does op on a file, for as long as it takes.
-func (g *guard) do(name string, op func() error) error {
+func (g *guard) do(name string, floor int64, op func() error) error {
 	for {
 		if !table(name) && isClosed(g.failed) {
 			select {} // see fail: this goroutine is Pebble's, and nobody waits for it
 		}
-		err := g.try(name, op)
+		err := g.try(floor, op)
 		if err == nil {
 			if g.isStuck.Load() {
 				g.setStuck(false)
@@ -194,53 +213,53 @@ func (g *guard) do(name string, op func() error) error {
 	}
 }
 
-func (g *guard) try(name string, op func() error) error {
-	if table(name) && g.full() && g.free() < g.size/4 {
-		return syscall.ENOSPC // what is left is for the log
+func (g *guard) try(floor int64, op func() error) error {
+	if g.full() && g.free() < floor {
+		return syscall.ENOSPC
 	}
 	return op()
 }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
-	err = g.do(name, func() (err error) { f, err = g.FS.Create(name, c); return err })
-	return g.wrap(name, f, err)
+	err = g.do(name, g.floor(name, c), func() (err error) { f, err = g.FS.Create(name, c); return err })
+	return g.wrap(name, g.floor(name, c), f, err)
 }
 
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (f vfs.File, err error) {
-	err = g.do(name, func() (err error) { f, err = g.FS.OpenReadWrite(name, c, o...); return err })
-	return g.wrap(name, f, err)
+	err = g.do(name, g.floor(name, c), func() (err error) { f, err = g.FS.OpenReadWrite(name, c, o...); return err })
+	return g.wrap(name, g.floor(name, c), f, err)
 }
 
 func (g *guard) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
-	err = g.do(name, func() (err error) { f, err = g.FS.ReuseForWrite(old, name, c); return err })
-	return g.wrap(name, f, err)
+	err = g.do(name, g.floor(name, c), func() (err error) { f, err = g.FS.ReuseForWrite(old, name, c); return err })
+	return g.wrap(name, g.floor(name, c), f, err)
 }
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	return g.wrap(name, f, err)
+	return g.wrap(name, 0, f, err)
 }
 
 func (g *guard) Link(old, name string) error {
-	return g.do(name, func() error { return g.FS.Link(old, name) })
+	return g.do(name, 0, func() error { return g.FS.Link(old, name) })
 }
 
 func (g *guard) Rename(old, name string) error {
-	return g.do(name, func() error { return g.FS.Rename(old, name) })
+	return g.do(name, 0, func() error { return g.FS.Rename(old, name) })
 }
 
 func (g *guard) MkdirAll(name string, perm os.FileMode) error {
-	return g.do(name, func() error { return g.FS.MkdirAll(name, perm) })
+	return g.do(name, 0, func() error { return g.FS.MkdirAll(name, perm) })
 }
 
 // Unwrap keeps Pebble from going round the guard.
 func (g *guard) Unwrap() vfs.FS { return nil }
 
-func (g *guard) wrap(name string, f vfs.File, err error) (vfs.File, error) {
+func (g *guard) wrap(name string, floor int64, f vfs.File, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardedFile{File: f, guard: g, name: name}, nil
+	return &guardedFile{File: f, guard: g, name: name, floor: floor}, nil
 }
 
 // A guardedFile is a file that Pebble writes.
@@ -248,10 +267,11 @@ type guardedFile struct {
 	vfs.File
 	guard *guard
 	name  string
+	floor int64
 }
 
 func (f *guardedFile) Write(p []byte) (n int, err error) {
-	err = f.guard.do(f.name, func() error {
+	err = f.guard.do(f.name, f.floor, func() error {
 		m, err := f.File.Write(p[n:])
 		n += m
 		return err
@@ -260,7 +280,7 @@ func (f *guardedFile) Write(p []byte) (n int, err error) {
 }
 
 func (f *guardedFile) WriteAt(p []byte, at int64) (n int, err error) {
-	err = f.guard.do(f.name, func() error {
+	err = f.guard.do(f.name, f.floor, func() error {
 		m, err := f.File.WriteAt(p[n:], at+int64(n))
 		n += m
 		return err
@@ -274,7 +294,7 @@ func (f *guardedFile) SyncData() error { return f.sync(f.File.SyncData) }
 // sync does not repeat a sync that failed: what it should have written may have
 // been forgotten by the system, so that the next one would succeed for nothing.
 func (f *guardedFile) sync(op func() error) error {
-	return f.guard.do(f.name, func() error {
+	return f.guard.do(f.name, f.floor, func() error {
 		err := op()
 		if noRoom(err) && f.guard.opened.Load() {
 			f.guard.release()

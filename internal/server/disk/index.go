@@ -26,12 +26,15 @@ const (
 	// What Pebble may take of memory: the cache, and up to three tables of changes,
 	// of which there is usually one.
 	cacheBytes    = 32 << 20
-	memTableBytes = 16 << 20
+	memTableBytes = 8 << 20
 	memTablesMax  = 3
 	openTablesMax = 500
 	// tableBytes is the largest table. Pebble's own choice is up to 128 MiB: fewer
 	// files, but more room for a compaction, which is needed to get room at all.
 	tableBytes = 8 << 20
+	// baseBytes is the size of the first level after the tables just flushed, with
+	// all of which it is compacted at once.
+	baseBytes = 32 << 20
 
 	// indexFormat is the version of Pebble's format that is written: a later one
 	// would be made by an Open, and could not be read by an older larderd.
@@ -122,6 +125,7 @@ func (s *Store) pebbleOptions(g *guard) *pebble.Options {
 		MemTableStopWritesThreshold: memTablesMax,
 		MaxOpenFiles:                openTablesMax,
 		FormatMajorVersion:          indexFormat,
+		LBaseMaxBytes:               baseBytes,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       64,
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },

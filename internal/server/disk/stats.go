@@ -28,7 +28,7 @@ func (s *Store) Stats() Stats {
 		Usage:          s.state.total,
 		Namespaces:     maps.Clone(s.state.ns),
 		Limit:          s.options.MaxBytes,
-		Full:           s.guard.full(),
+		Full:           !s.guard.takes(),
 		EvictedEntries: s.state.evict.entries,
 		EvictedBytes:   s.state.evict.bytes,
 		EvictedAge:     s.state.evict.age,

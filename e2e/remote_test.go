@@ -1,0 +1,200 @@
+package e2e_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/larder-build/larder/internal/entry"
+)
+
+// remoteCmds are the commands of scripts about more than one machine.
+var remoteCmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"machine":    cmdMachine,
+	"server":     cmdServer,
+	"lying":      cmdLying,
+	"stopserver": cmdStop,
+}
+
+// cmdMachine: machine NAME makes what follows run on a machine of that name: with
+// a home, a cache and an agent of its own. The checkout is at the same path.
+func cmdMachine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: machine NAME")
+	}
+	home := ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "machines", args[0]))
+	_, err := os.Stat(home)
+	ts.Check(os.MkdirAll(home, 0o777))
+	ts.Setenv("HOME", home)
+	ts.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
+	ts.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
+	ts.Setenv("GOCACHE", filepath.Join(home, "gocache"))
+	if err == nil {
+		return
+	}
+	stop := scriptCommand(ts, "larderd", "agent", "-stop")
+	ts.Defer(func() {
+		if out, err := stop.CombinedOutput(); err != nil {
+			ts.Logf("stop the agent: %v\n%s", err, out)
+		}
+	})
+}
+
+// scriptCommand is a command in the script's environment as it is now.
+func scriptCommand(ts *testscript.TestScript, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(os.Getenv("LARDER_E2E_BIN"), name), args...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	return cmd
+}
+
+// cmdServer: server DIR [FLAG...] starts a team server that keeps its entries in
+// DIR, or starts it again at the same address, and makes it the remote.
+func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: server DIR [FLAG...]")
+	}
+	dir := ts.MkAbs(args[0])
+	listen := "127.0.0.1:0"
+	if old, err := os.ReadFile(dir + ".addr"); err == nil {
+		listen = strings.TrimSpace(string(old))
+		ts.Check(os.Remove(dir + ".addr"))
+	}
+	cmd := scriptCommand(ts, "larderd", append([]string{"serve", "-dir", dir, "-listen", listen, "-addr-file", dir + ".addr"}, args[1:]...)...)
+	log, err := os.OpenFile(dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	ts.Check(err)
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	ts.Check(cmd.Start())
+	ts.Check(os.WriteFile(dir+".pid", []byte(strconv.Itoa(cmd.Process.Pid)), 0o666))
+	ended := make(chan struct{})
+	go func() { // ends with the process, which the script's end kills
+		cmd.Wait()
+		close(ended)
+	}()
+	ts.Defer(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	limit := time.After(30 * time.Second)
+	for {
+		address, err := os.ReadFile(dir + ".addr")
+		if err == nil {
+			ts.Setenv("LARDER_REMOTE", "http://"+strings.TrimSpace(string(address)))
+			return
+		}
+		select {
+		case <-ended:
+			data, _ := os.ReadFile(dir + ".log")
+			ts.Fatalf("the server has ended:\n%s", data)
+		case <-limit:
+			ts.Fatalf("the server does not listen after 30 s")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// cmdStop: stopserver DIR [-KILL] ends the server of DIR: -KILL, or gracefully.
+func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: stopserver DIR [-KILL]")
+	}
+	data, err := os.ReadFile(ts.MkAbs(args[0]) + ".pid")
+	ts.Check(err)
+	stopProcess(ts, string(data), len(args) > 1)
+}
+
+// stopProcess ends a process and waits until it has.
+func stopProcess(ts *testscript.TestScript, pidText string, kill bool) {
+	pid, err := strconv.Atoi(strings.TrimSpace(pidText))
+	ts.Check(err)
+	process, err := os.FindProcess(pid)
+	ts.Check(err)
+	signal := os.Interrupt
+	if kill {
+		signal = os.Kill
+	}
+	ts.Check(process.Signal(signal))
+	for range 2000 {
+		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(data), ") Z ") {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	ts.Fatalf("process %d does not end", pid)
+}
+
+// cmdLying: lying HOW puts a server before the remote that changes what it sends,
+// and makes that the remote: "body" sends other bytes, with a checksum that is
+// right for them; "flip" flips a bit in every body.
+func cmdLying(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lying body|flip")
+	}
+	target, err := url.Parse(ts.Getenv("LARDER_REMOTE"))
+	ts.Check(err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.Header.Get("Content-Type") != "application/vnd.larder.stream" {
+			return nil
+		}
+		changed, err := lie(args[0], r.Body)
+		r.Body = io.NopCloser(changed)
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	srv := &http.Server{Handler: proxy}
+	go srv.Serve(listener)
+	ts.Defer(func() { srv.Close() })
+	ts.Setenv("LARDER_REMOTE", "http://"+listener.Addr().String())
+}
+
+// lie changes the bodies of a stream.
+func lie(how string, r io.Reader) (io.Reader, error) {
+	var out bytes.Buffer
+	in, w := entry.NewStreamReader(r), entry.NewStreamWriter(&out)
+	for {
+		f, err := in.Next()
+		if err != nil {
+			return nil, err
+		}
+		switch f.Kind {
+		case entry.Entry:
+			body, err := io.ReadAll(in.Body())
+			if err != nil {
+				return nil, err
+			}
+			if len(body) > 0 {
+				body[len(body)/2] ^= 1
+			}
+			if how == "body" {
+				f.Header.Sum = entry.Checksum(body)
+			}
+			err = w.Entry(&f.Header, bytes.NewReader(body))
+			if err != nil {
+				return nil, err
+			}
+		case entry.Miss, entry.Withheld:
+			w.Action(f.Kind, f.ActionID)
+		case entry.Blob:
+			w.Blob(f.Blob)
+		case entry.End:
+			return &out, w.End()
+		}
+	}
+}
