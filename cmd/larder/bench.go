@@ -11,9 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/larder-build/larder/cacheprog"
 	"github.com/larder-build/larder/internal/bench"
@@ -107,7 +105,7 @@ func runBench(ctx context.Context, o benchOptions, packages []string) error {
 	} else if b.work, err = filepath.Abs(b.work); err != nil {
 		return err
 	}
-	if b.source, err = b.fetchModule(ctx); err != nil {
+	if b.source, err = bench.Module(ctx, o.module, b.work); err != nil {
 		return err
 	}
 	report := benchReport{CPUs: runtime.NumCPU(), Module: o.module}
@@ -144,36 +142,6 @@ func runBench(ctx context.Context, o benchOptions, packages []string) error {
 		return out.Encode(report)
 	}
 	return report.print()
-}
-
-// fetchModule returns the directory of the module to build: the current one, or
-// a copy of one from the module proxy (a build needs to write to its go.sum).
-func (b *bencher) fetchModule(ctx context.Context) (string, error) {
-	if b.options.module == "" {
-		return os.Getwd()
-	}
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", b.options.module)
-	cmd.Dir = os.TempDir()
-	cmd.Env = append(os.Environ(), "GO111MODULE=on", "GOWORK=off")
-	out, err := cmd.Output()
-	var download struct{ Dir, Error string }
-	if jsonErr := json.Unmarshal(out, &download); jsonErr == nil && download.Error != "" {
-		return "", fmt.Errorf("download %s: %s", b.options.module, download.Error)
-	}
-	if err != nil || download.Dir == "" {
-		return "", fmt.Errorf("download %s: %w", b.options.module, err)
-	}
-	source := filepath.Join(b.work, "source", strings.ReplaceAll(b.options.module, "/", "_"))
-	if _, err := os.Stat(source); err == nil {
-		return source, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(source), 0o777); err != nil {
-		return "", err
-	}
-	if err := os.CopyFS(source, os.DirFS(download.Dir)); err != nil {
-		return "", fmt.Errorf("copy %s: %w", b.options.module, err)
-	}
-	return source, nil
 }
 
 // goCommand is a go command in the module with a store and, unless it is
@@ -322,21 +290,9 @@ func (b *bencher) firstLine(ctx context.Context) (bench.Result, error) {
 func (r *benchReport) print() error {
 	w := bufio.NewWriter(os.Stdout)
 	fmt.Fprintf(w, "%s, %d CPUs; %s, %d packages\n", r.Go, r.CPUs, r.Module, r.Packages)
-	section := func(title string, results []bench.Result) {
-		if len(results) == 0 {
-			return
-		}
-		fmt.Fprintf(w, "\n%s, seconds of %d rounds\n", title, len(results[0].Seconds))
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintf(tw, "min\tmedian\tmax\t× %s\t\n", results[0].Name)
-		for _, s := range results {
-			fmt.Fprintf(tw, "%.4f\t%.4f\t%.4f\t%.3f\t  %s\n", slices.Min(s.Seconds), bench.Median(s.Seconds), slices.Max(s.Seconds), bench.Ratio(s, results[0]), s.Name)
-		}
-		tw.Flush()
-	}
-	section("warm build, nothing changed", r.Warm)
-	section("cold build", r.Cold)
-	section("start", r.Startup)
+	bench.WriteTable(w, "warm build, nothing changed", r.Warm)
+	bench.WriteTable(w, "cold build", r.Cold)
+	bench.WriteTable(w, "start", r.Startup)
 	if r.PutBytes > 0 {
 		fmt.Fprintf(w, "\npeak memory of the helper while a body of %s is put: %s\n", config.FormatSize(r.PutBytes), config.FormatSize(r.PutPeak))
 	}

@@ -107,6 +107,7 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	tag := u.filterTag
 	u.mu.Unlock()
 	c.counts.roundTrips.Add(1)
+	begin := time.Now()
 	p, err := u.client.Prefetch(ctx, pk.key, u.have(ctx, c), tag)
 	if err != nil {
 		return err
@@ -126,7 +127,10 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	c.laterPlan = p.Plan[n:]
 	u.mu.Unlock()
 	plan()
+	planTime := time.Since(begin)
 	err = in.run(p.Stream, p.Plan[:n])
+	u.agent.log.Info("prefetch", "remote", u.remote.URL, "project", c.hello.Project, "planned", n, "bytes", in.progress.bytes.Load(),
+		"older", len(p.Plan)-n, "plan", planTime, "took", time.Since(begin), "error", err)
 	if err == nil {
 		u.mu.Lock()
 		u.prefetched[pk] = time.Now()

@@ -16,10 +16,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
@@ -103,14 +105,7 @@ func New(o Options) (*Client, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment,
-			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				begin := time.Now()
-				conn, err := dialer.DialContext(ctx, network, address)
-				if err == nil {
-					c.Speed.addRoundTrip(time.Since(begin))
-				}
-				return conn, err
-			},
+			DialContext:         dialer.DialContext,
 			TLSHandshakeTimeout: StartLimit,
 			MaxIdleConnsPerHost: 8,
 			IdleConnTimeout:     90 * time.Second,
@@ -175,7 +170,16 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	req, err := http.NewRequestWithContext(ctx, r.method, c.base.JoinPath(r.path).String(), r.body)
+	var written atomic.Pointer[time.Time]
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { now := time.Now(); written.Store(&now) },
+		GotFirstResponseByte: func() {
+			if at := written.Load(); at != nil { // not answered before all was sent
+				c.Speed.addRoundTrip(time.Since(*at))
+			}
+		},
+	})
+	req, err := http.NewRequestWithContext(traced, r.method, c.base.JoinPath(r.path).String(), r.body)
 	if err != nil {
 		cancel(nil)
 		return nil, what(err)

@@ -14,8 +14,9 @@ type Speed struct {
 }
 
 const (
-	// forget is by how much older measurements lose weight with each new one.
-	forget = 0.7
+	// settle is what part of a longer round trip than before is believed: a server
+	// that had to think is more common than a network that has become slower.
+	settle = 1.0 / 16
 	// window is how many bytes are remembered: enough to be past a connection's
 	// slow start, few enough to follow a network that changes.
 	window = 32 << 20
@@ -23,15 +24,15 @@ const (
 	enough = 4 << 20
 )
 
-// addRoundTrip notes how long a connection took to be made.
+// addRoundTrip notes how long an answer took to begin.
 func (s *Speed) addRoundTrip(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.roundTrip == 0 {
+	if s.roundTrip == 0 || d < s.roundTrip {
 		s.roundTrip = d
 		return
 	}
-	s.roundTrip = time.Duration(forget*float64(s.roundTrip) + (1-forget)*float64(d))
+	s.roundTrip += time.Duration(settle * float64(d-s.roundTrip))
 }
 
 // addTransfer notes how long n bytes were waited for.

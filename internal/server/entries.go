@@ -128,7 +128,7 @@ func (s *Server) getEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 
 func mayWrite(g auth.Grant) error {
 	if g.Write == "" {
-		return &apiError{http.StatusForbidden, "read_only", "the token " + g.Name + " may not write"}
+		return &apiError{status: http.StatusForbidden, code: "read_only", message: "the token " + g.Name + " may not write"}
 	}
 	return nil
 }
@@ -163,18 +163,28 @@ func (s *Server) putEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 
 // badEntry is the answer to an entry that is none, or whose sending failed.
 func badEntry(err error) error {
-	var mismatch *entry.MismatchError
-	if errors.Is(err, entry.ErrFormat) || errors.As(err, &mismatch) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return badRequest(err.Error())
+	if refused(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return &apiError{status: http.StatusBadRequest, code: "bad_request", message: err.Error(), cause: err}
 	}
 	return err
+}
+
+var errTooLarge = errors.New("too large")
+
+// refused tells an entry that is not what it should be from one that did not come.
+func refused(err error) bool {
+	var mismatch *entry.MismatchError
+	return errors.Is(err, entry.ErrFormat) || errors.As(err, &mismatch) || errors.Is(err, errTooLarge)
 }
 
 // add verifies a body that comes from r and adds its entry to a batch. The writer
 // is who the server knows it is, whatever the entry says.
 func (s *Server) add(b *disk.Batch, g auth.Grant, h *entry.Header, r io.Reader) error {
 	if h.Stored > entryBytesMax {
-		return &apiError{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a body of %d bytes; the limit is %d", h.Stored, int64(entryBytesMax))}
+		return &apiError{
+			status: http.StatusRequestEntityTooLarge, code: "too_large", cause: errTooLarge,
+			message: fmt.Sprintf("a body of %d bytes; the limit is %d", h.Stored, int64(entryBytesMax)),
+		}
 	}
 	h.Writer = g.Name
 	s.metrics.putBytes.Observe(float64(h.Stored))
@@ -239,8 +249,7 @@ func (s *Server) batchPut(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 				return badRequest("a stream of puts has entries only")
 			}
 			err = s.add(b, g, &f.Header, in.Body())
-			var mismatch *entry.MismatchError
-			if known := new(apiError); errors.As(err, &known) && known.status == http.StatusRequestEntityTooLarge || errors.As(err, &mismatch) {
+			if refused(err) {
 				answer.Refused = append(answer.Refused, f.ActionID.String())
 				continue
 			}

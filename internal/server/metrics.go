@@ -66,7 +66,7 @@ func (m *metrics) hit(stored int64) {
 
 func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
 	if !g.Admin {
-		return &apiError{http.StatusForbidden, "not_admin", "metrics need a token of role admin"}
+		return &apiError{status: http.StatusForbidden, code: "not_admin", message: "metrics need a token of role admin"}
 	}
 	s.metrics.handler.ServeHTTP(w, r)
 	return nil

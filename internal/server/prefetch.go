@@ -105,7 +105,7 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		return badRequest("read the request: " + err.Error())
 	}
 	if len(data) > haveBytesMax {
-		return &apiError{http.StatusRequestEntityTooLarge, "too_large", "the filter is too large"}
+		return &apiError{status: http.StatusRequestEntityTooLarge, code: "too_large", message: "the filter is too large"}
 	}
 	have, err := manifest.ParseFilter(data)
 	if err != nil {

@@ -13,16 +13,19 @@ type apiError struct {
 	status  int
 	code    string
 	message string
+	cause   error // may be nil
 }
+
+func (e *apiError) Unwrap() error { return e.cause }
 
 func (e *apiError) Error() string { return e.message }
 
 func badRequest(message string) error {
-	return &apiError{http.StatusBadRequest, "bad_request", message}
+	return &apiError{status: http.StatusBadRequest, code: "bad_request", message: message}
 }
 
 func notFound(what string) error {
-	return &apiError{http.StatusNotFound, "not_found", "there is no such " + what}
+	return &apiError{status: http.StatusNotFound, code: "not_found", message: "there is no such " + what}
 }
 
 // messageBytesMax bounds what of a request may come back in an error.

@@ -88,7 +88,7 @@ func New(o Options) *Server {
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, &apiError{http.StatusNotFound, "no_such_path", "there is no " + r.Method + " of this path; see docs/api.md"})
+		writeError(w, &apiError{status: http.StatusNotFound, code: "no_such_path", message: "there is no " + r.Method + " of this path; see docs/api.md"})
 	})
 	return s
 }
@@ -102,7 +102,7 @@ func (s *Server) Drain() { s.draining.Store(true) }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if s.draining.Load() {
-		writeError(w, &apiError{http.StatusServiceUnavailable, "draining", "the server is about to end"})
+		writeError(w, &apiError{status: http.StatusServiceUnavailable, code: "draining", message: "the server is about to end"})
 		return
 	}
 	w.Write([]byte("ok\n"))
@@ -125,7 +125,7 @@ func (s *Server) handler(op operation) http.Handler {
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > requestsMax {
 			w.Header().Set("Retry-After", "1")
-			writeError(w, &apiError{http.StatusTooManyRequests, "busy", "too many requests at once; try again in a second"})
+			writeError(w, &apiError{status: http.StatusTooManyRequests, code: "busy", message: "too many requests at once; try again in a second"})
 			return
 		}
 		p := newProgress(w, r)
@@ -136,7 +136,7 @@ func (s *Server) handler(op operation) http.Handler {
 		} else {
 			s.metrics.refused.WithLabelValues(refusal(err)).Inc()
 			w.Header().Set("WWW-Authenticate", `Bearer realm="larder"`)
-			err = &apiError{http.StatusUnauthorized, refusal(err), err.Error()}
+			err = &apiError{status: http.StatusUnauthorized, code: refusal(err), message: err.Error()}
 		}
 		s.finish(sw, r, op, err)
 	})
@@ -150,9 +150,9 @@ func (s *Server) finish(w *statusWriter, r *http.Request, op operation, err erro
 	}
 	var known *apiError
 	if !errors.As(err, &known) {
-		known = &apiError{http.StatusInternalServerError, "internal", "the server has a problem; its log says more"}
+		known = &apiError{status: http.StatusInternalServerError, code: "internal", message: "the server has a problem; its log says more"}
 		if errors.Is(err, disk.ErrFull) {
-			known = &apiError{http.StatusInsufficientStorage, "full", "the server's disk is full; it is making room"}
+			known = &apiError{status: http.StatusInsufficientStorage, code: "full", message: "the server's disk is full; it is making room"}
 		}
 		if r.Context().Err() == nil {
 			s.log.Error("request", "operation", op.name, "remote", r.RemoteAddr, "error", err)

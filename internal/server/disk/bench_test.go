@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -87,7 +89,7 @@ func BenchmarkOpen(b *testing.B) {
 			if err := s.Close(); err != nil {
 				b.Fatal(err)
 			}
-			var heap, rss uint64
+			var heap uint64
 			for b.Loop() {
 				if s, err = disk.Open(o); err != nil {
 					b.Fatal(err)
@@ -96,16 +98,50 @@ func BenchmarkOpen(b *testing.B) {
 				if st := s.Stats(); st.Entries != int64(n) {
 					b.Fatalf("%d entries, want %d", st.Entries, n)
 				}
-				heap, rss = memory()
+				heap, _ = memory()
 				if err := s.Close(); err != nil {
 					b.Fatal(err)
 				}
 				b.StartTimer()
 			}
 			b.ReportMetric(float64(heap)/1e6, "heap-MB")
-			b.ReportMetric(float64(rss)/1e6, "rss-MB")
+			// The other memory is that of a process that does nothing else.
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), openEnv+"="+o.Dir)
+			out, err := cmd.Output()
+			var rss, afterGets float64
+			if _, err2 := fmt.Sscan(string(out), &rss, &afterGets); err != nil || err2 != nil {
+				b.Fatal(err, err2)
+			}
+			b.ReportMetric(rss/1e6, "rss-MB")
+			b.ReportMetric(afterGets/1e6, "rss-after-gets-MB")
 		})
 	}
+}
+
+const openEnv = "LARDER_DISK_OPEN_DIR"
+
+// openChild opens a store and says what memory it takes, before and after 50,000 gets.
+func openChild(dir string) {
+	s, err := disk.Open(disk.Options{Dir: dir, Reserve: 1})
+	if err != nil {
+		panic(err)
+	}
+	_, rss := memory()
+	var ids []entry.ActionID
+	s.Actions("ns", func(id entry.ActionID) bool { ids = append(ids, id); return len(ids) < 1_000_000 })
+	for i := range 50_000 {
+		item, err := s.Get("ns", ids[i*7919%len(ids)])
+		if err != nil {
+			panic(err)
+		}
+		item.Close()
+	}
+	ids = nil
+	debug.FreeOSMemory()
+	_, after := memory()
+	fmt.Println(rss, after)
+	os.Exit(0)
 }
 
 // BenchmarkGet is a get of one entry among many, anywhere.

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
 		crashChild(dir)
 	}
+	if dir := os.Getenv(openEnv); dir != "" {
+		openChild(dir)
+	}
 	os.Exit(m.Run())
 }
 

@@ -204,29 +204,3 @@ func TestOpenTwice(t *testing.T) {
 	}
 	want(t, s, "", action(1), nil)
 }
-
-// After the disk has refused a write of the index, what is there can be read,
-// and what comes is refused without waiting.
-func TestFailedIndex(t *testing.T) {
-	dir := t.TempDir()
-	s, err := disk.Open(disk.Options{Dir: dir, Reserve: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(t, s, "", action(1), body(1, 10))
-	put(t, s, "", action(2), body(2, 100<<10))
-	s.FailIndex()
-	for name, err := range map[string]error{
-		"put": tryPut(s, "", action(3), nil), "delete": s.Delete("", action(1)), "blob": s.PutBlob("", "", nil),
-		"err": s.Err(),
-	} {
-		if !errors.Is(err, disk.ErrFailed) {
-			t.Errorf("%s: %v, want ErrFailed", name, err)
-		}
-	}
-	want(t, s, "", action(1), body(1, 10))
-	want(t, s, "", action(2), body(2, 100<<10))
-	if err := s.Close(); !errors.Is(err, disk.ErrFailed) {
-		t.Errorf("close: %v, want ErrFailed", err)
-	}
-}

@@ -53,9 +53,9 @@ var (
 	// ErrClosed is what every method answers after Close.
 	ErrClosed = errors.New("store is closed")
 	// ErrFailed is what errors wrap after the disk refused a write of the index
-	// for another reason than being full. The store can be read, and must be
-	// opened anew to be written.
-	ErrFailed = errors.New("store cannot be written until it is opened anew")
+	// for another reason than being full. The store can still be read. To be
+	// written it must be opened anew, by another process: this one holds its lock.
+	ErrFailed = errors.New("store cannot be written any more")
 )
 
 const (
@@ -96,6 +96,7 @@ type Store struct {
 	background sync.WaitGroup
 	wake       chan struct{} // of capacity 1: there may be something to evict
 	wantRoom   atomic.Bool   // a put found the disk full
+	putBytes   atomic.Int64  // that were put since the store was opened
 	damaged    atomic.Int64  // entries dropped because of it
 
 	commit  sync.Mutex // see write

@@ -31,9 +31,10 @@ const (
 	ageEvery = 10 * time.Minute
 	// fullEvery is how often a full disk is looked at.
 	fullEvery = 250 * time.Millisecond
-	// Room is made on it, while puts ask for that, after a second, then two, up to
-	// roomMax: Pebble takes its time to make room of what was deleted, and where
-	// somebody else fills the disk, dropping all would not help.
+	// Room is made on it, while puts ask for that, once what was dropped the last
+	// time has become free; or, where it does not, after a second, then two, up to
+	// roomMax: Pebble takes its time, and where somebody else fills the disk,
+	// dropping all would not help.
 	roomMin = time.Second
 	roomMax = time.Minute
 )
@@ -80,8 +81,8 @@ func (s *Store) keep(ctx context.Context) {
 	defer tick.Stop()
 	fullTick := time.NewTicker(fullEvery)
 	defer fullTick.Stop()
-	var aged, room time.Time
-	pause := roomMin
+	var aged time.Time
+	var room roomMaker
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,15 +105,44 @@ func (s *Store) keep(ctx context.Context) {
 				s.log("evict what is old", s.evictOld(ctx))
 			}
 		}
-		if now := time.Now(); s.wantRoom.Load() && now.Sub(room) >= pause {
-			room, pause = now, min(2*pause, roomMax)
+		if s.wantRoom.Load() && room.due(s) {
 			s.wantRoom.Store(false)
-			s.log("make room", s.makeRoom(ctx))
+			s.log("make room", room.make(ctx, s))
 		}
-		if s.guard.refill() && !s.guard.scarce() {
-			pause = roomMin
-		}
+		s.guard.refill()
 	}
+}
+
+// A roomMaker makes room on a full disk.
+type roomMaker struct {
+	last  time.Time
+	pause time.Duration
+	want  int64 // what of room and puts there is when half of the last eviction has had its effect
+}
+
+func (m *roomMaker) due(s *Store) bool {
+	if s.guard.free()+s.putBytes.Load() >= m.want {
+		m.pause = roomMin
+		return true
+	}
+	return time.Since(m.last) >= m.pause
+}
+
+// make drops the oldest twentieth, or as much as there should be room, whatever
+// MaxBytes says.
+func (m *roomMaker) make(ctx context.Context, s *Store) error {
+	if err := s.removeAside(); err != nil {
+		return err
+	}
+	m.last, m.pause = time.Now(), min(max(2*m.pause, roomMin), roomMax)
+	free := s.guard.free()
+	m.want = free + s.putBytes.Load()
+	before := s.usage().Bytes
+	if err := s.evict(ctx, before-max(before/20, s.guard.plenty()-free), 0); err != nil {
+		return err
+	}
+	m.want += (before - s.usage().Bytes) / 2
+	return s.flush()
 }
 
 func (s *Store) log(what string, err error) {
@@ -170,19 +200,6 @@ func (s *Store) evictOld(ctx context.Context) error {
 		return nil
 	}
 	return s.evict(ctx, 1<<62, minuteOf(s.options.Now().Add(-s.options.MaxAge)))
-}
-
-// makeRoom drops the oldest twentieth, or as much as the reserve needs, whatever
-// the limit is.
-func (s *Store) makeRoom(ctx context.Context) error {
-	if err := s.removeAside(); err != nil {
-		return err
-	}
-	total := s.usage().Bytes
-	if err := s.evict(ctx, total-max(total/20, 2*s.options.Reserve), 0); err != nil {
-		return err
-	}
-	return s.flush()
 }
 
 // evict drops the entries unused for longest while there are more than leave

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/larder-build/larder/internal/entry"
@@ -17,7 +16,6 @@ import (
 func (s *Store) RenewUses() error { return s.renewUses() }
 func (s *Store) EvictOver() error { return s.evictOver(context.Background()) }
 func (s *Store) EvictOld() error  { return s.evictOld(context.Background()) }
-func (s *Store) MakeRoom() error  { return s.makeRoom(context.Background()) }
 func (s *Store) Sweep() error     { _, _, err := s.sweepDirs(context.Background()); return err }
 func (s *Store) Stuck() bool      { return isClosed(s.guard.stuck()) }
 
@@ -52,8 +50,11 @@ func (s *Store) Damage(ns string, id entry.ActionID, at func(length int) int) er
 	return s.db.Set(recordKey(ident), value, pebble.Sync)
 }
 
-// FailIndex fails as a disk does that does not take a write.
-func (s *Store) FailIndex() { s.guard.fail(syscall.EIO) }
+// SetFault makes writes of Pebble's files fail as fault says.
+func (s *Store) SetFault(fault func(name string) error) { s.guard.fault.Store(&fault) }
+
+// Flush has Pebble write a table, and perhaps compact.
+func (s *Store) Flush() error { return s.flush() }
 
 // Check compares all there is in the index and in the directory with each other.
 // Nothing may be changed meanwhile. With orphans, files that nothing refers to are
@@ -172,8 +173,4 @@ func (s *Store) checkFiles(metas map[string]meta) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (s *Store) Debug() string {
-	return fmt.Sprintf("free %d full %v stuck %v waiting %d usage %v\n%v", s.guard.free(), s.guard.full(), s.Stuck(), s.waiting.Load(), s.usage(), s.db.Metrics())
 }

@@ -49,15 +49,13 @@ func fillDisk(t *testing.T, name string, left int) {
 }
 
 // until waits for the keeper, which looks at a full disk every now and then.
-var debug = func() string { return "" }
-
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited until %s: %s", what, debug())
+			t.Fatalf("in vain waited until %s", what)
 		}
 	}
 }
@@ -76,10 +74,9 @@ func TestFullBySelf(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			if testing.Short() {
-				t.Skip("writes half a gigabyte")
+			if testing.Short() || raceEnabled {
+				t.Skip("writes a gigabyte")
 			}
-			debug = s.Debug
 			// Twice what there is room for.
 			fulls, puts := 0, 0
 			putMany := func() error {
@@ -123,13 +120,13 @@ func TestFullByOthers(t *testing.T) {
 	for _, left := range []int{0, 100 << 10, 3 << 20} {
 		t.Run(fmt.Sprint(left), func(t *testing.T) {
 			dir := smallDisk(t, 128)
-			o := disk.Options{Dir: filepath.Join(dir, "store"), Reserve: 4 << 20}
+			o := disk.Options{Dir: filepath.Join(dir, "store"), Reserve: 1 << 20}
 			s, err := disk.Open(o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { s.Close() }()
-			for i := range 200 {
+			for i := range 500 {
 				put(t, s, "", action(i), body(uint64(i), 1000+i%2*100<<10))
 			}
 			other := filepath.Join(dir, "other")
@@ -154,7 +151,7 @@ func TestFullByOthers(t *testing.T) {
 				return errors.Is(err, disk.ErrFull) && time.Since(start) < 100*time.Millisecond
 			})
 			n := 0
-			for i := range 200 {
+			for i := range 500 {
 				_, got, err := get(s, "", action(i))
 				if err == nil && !bytes.Equal(got, body(uint64(i), 1000+i%2*100<<10)) {
 					t.Errorf("%d: another body", i)
@@ -165,7 +162,7 @@ func TestFullByOthers(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			t.Logf("acknowledged %d while it filled up, %d of 200 left, stuck: %v", len(acked), n, s.Stuck())
+			t.Logf("acknowledged %d while it filled up, %d of 500 left, stuck: %v", len(acked), n, s.Stuck())
 			others, _ := filepath.Glob(other + "*")
 			for _, name := range others {
 				if err := os.Remove(name); err != nil {

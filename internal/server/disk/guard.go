@@ -41,7 +41,8 @@ type guard struct {
 	size int64  // of the reserve
 	logf func(format string, args ...any)
 
-	opened atomic.Bool // Open is done: before that, errors but those of a full disk are returned as they are
+	fault  atomic.Pointer[func(name string) error] // of tests
+	opened atomic.Bool                             // Open is done: before that, errors but those of a full disk are returned as they are
 
 	mu      sync.Mutex
 	low     bool          // the reserve is gone
@@ -59,6 +60,9 @@ func newGuard(path string, size int64, logf func(string, ...any)) *guard {
 // scarce reports whether room should be made before it is too late: to get room
 // by compacting the index takes room, the size of the first two levels at a time.
 func (g *guard) scarce() bool { return g.free() < 8*g.size }
+
+// plenty is the room to make then.
+func (g *guard) plenty() int64 { return 10 * g.size }
 
 // takes reports whether there is room for puts.
 func (g *guard) takes() bool { return !g.full() && g.free() >= 4*g.size }
@@ -188,7 +192,7 @@ func (g *guard) do(name string, floor int64, op func() error) error {
 		if !table(name) && isClosed(g.failed) {
 			select {} // see fail: this goroutine is Pebble's, and nobody waits for it
 		}
-		err := g.try(floor, op)
+		err := g.try(name, floor, op)
 		if err == nil {
 			if g.isStuck.Load() {
 				g.setStuck(false)
@@ -213,7 +217,12 @@ func (g *guard) do(name string, floor int64, op func() error) error {
 	}
 }
 
-func (g *guard) try(floor int64, op func() error) error {
+func (g *guard) try(name string, floor int64, op func() error) error {
+	if fault := g.fault.Load(); fault != nil {
+		if err := (*fault)(filepath.Base(name)); err != nil {
+			return err
+		}
+	}
 	if g.full() && g.free() < floor {
 		return syscall.ENOSPC
 	}

@@ -132,6 +132,9 @@ func (s *Store) pebbleOptions(g *guard) *pebble.Options {
 		Logger:                      pebbleLog{s, g},
 		EventListener:               s.listen(g),
 	}
+	// Reads start no compactions: they need no lock then, which a goroutine that
+	// ended in Fatalf may hold.
+	o.Experimental.ReadSamplingMultiplier = -1
 	for i := range o.Levels {
 		o.TargetFileSizes[i] = min(int64(2<<20)<<i, tableBytes)
 		o.Levels[i].BlockSize = 16 << 10

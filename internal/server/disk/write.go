@@ -186,6 +186,7 @@ func (t *tx) put(r *record) error {
 	}
 	t.setMeta(r.ident, m)
 	t.count(r.ident, m.bytes, 1)
+	t.s.putBytes.Add(m.bytes)
 	return nil
 }
 
