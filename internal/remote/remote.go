@@ -104,7 +104,7 @@ func New(o Options) (*Client, error) {
 		// Tokens are not to be sent anywhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment,
+			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         dialer.DialContext,
 			TLSHandshakeTimeout: StartLimit,
 			MaxIdleConnsPerHost: 8,

@@ -1,0 +1,67 @@
+package helper_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/larder-build/larder/internal/helper"
+)
+
+// Sessions that need the same actions are of one kind, others are not.
+func TestKindKey(t *testing.T) {
+	kind := func(args ...string) helper.Kind {
+		return helper.Kind{Module: "example.com/m", Dir: ".", Args: append([]string{"go"}, args...), Environ: func(string) string { return "" }}
+	}
+	base := kind("build", "./...").Key()
+	for _, same := range [][]string{
+		{"build", "-o", "/tmp/x", "./..."}, {"build", "-o=/tmp/x", "./..."}, {"build", "-v", "-x", "./..."}, {"build", "-p", "4", "./..."},
+	} {
+		if kind(same...).Key() != base {
+			t.Errorf("%q is of another kind", same)
+		}
+	}
+	for _, other := range [][]string{
+		{"build", "."}, {"test", "./..."}, {"build", "-race", "./..."}, {"build", "-tags", "x", "./..."}, {"build", "-tags=y", "./..."}, {"build", "-ldflags=-s", "./..."},
+	} {
+		if kind(other...).Key() == base {
+			t.Errorf("%q is of the same kind", other)
+		}
+	}
+	if kind("test", "-run", "A", "-count=1", "./...", "-args", "1").Key() != kind("test", "-run=B", "-v", "-timeout", "1m", "./...", "-args", "2").Key() {
+		t.Error("which tests are run makes a kind")
+	}
+	if kind("run", ".", "-port", "1").Key() != kind("run", ".", "-port", "2").Key() {
+		t.Error("a program's arguments make a kind")
+	}
+	k := kind("build", "./...")
+	k.Environ = func(name string) string { return map[string]string{"GOOS": "windows"}[name] }
+	if k.Key() == base {
+		t.Error("another system is of the same kind")
+	}
+	k = kind("build", "./...")
+	k.Dir = "cmd"
+	if k.Key() == base {
+		t.Error("another directory is of the same kind")
+	}
+}
+
+// The kind is found from where the process is and who started it.
+func TestFindKind(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("// a comment\nmodule \"example.com/quoted\" // why not\n\ngo 1.24\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	below := filepath.Join(root, "cmd", "x")
+	if err := os.MkdirAll(below, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(below)
+	k := helper.FindKind()
+	if k.Module != "example.com/quoted" || k.Dir != "cmd/x" {
+		t.Errorf("module %q, directory %q", k.Module, k.Dir)
+	}
+	if args := k.Args; args != nil && (len(args) == 0 || filepath.Base(args[0]) != args[0]) {
+		t.Errorf("arguments %q", args)
+	}
+}

@@ -1,0 +1,262 @@
+package session_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/session"
+)
+
+func TestFrames(t *testing.T) {
+	id := entry.ActionID{1, 2, 3}
+	want := []session.Frame{
+		{Kind: session.Get, Action: id}, {Kind: session.Have, Action: id}, {Kind: session.Lack, Action: id},
+		{Kind: session.Alive}, {Kind: session.End}, {Kind: session.Leave}, {Kind: session.Flush},
+		{Kind: session.Text, Text: []byte("a line")}, {Kind: session.Results, Text: []byte("{}")},
+	}
+	var b []byte
+	for _, f := range want {
+		b = f.Append(b)
+	}
+	r := bufio.NewReader(bytes.NewReader(b))
+	for _, w := range want {
+		if got, err := session.ReadFrame(r); err != nil || !reflect.DeepEqual(got, w) {
+			t.Errorf("read %+v, %v; want %+v", got, err, w)
+		}
+	}
+	if _, err := session.ReadFrame(r); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	for _, text := range []string{"z", "T\xff\xff\xff\xff"} {
+		if _, err := session.ReadFrame(bufio.NewReader(strings.NewReader(text))); !errors.Is(err, session.ErrFormat) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, err := session.ReadFrame(bufio.NewReader(strings.NewReader("Gxx"))); err != io.ErrUnexpectedEOF {
+		t.Errorf("cut off: %v", err)
+	}
+}
+
+func TestJob(t *testing.T) {
+	want := &session.Job{
+		Remote: session.Remote{URL: "https://larder.example", TokenFile: "/t"}, Store: "/go", Manifest: strings.Repeat("ab", 32),
+		Time: time.Unix(1700000000, 0).UTC(),
+		Used: []entry.ActionID{{1}, {2}},
+		Puts: []session.Put{{Action: entry.ActionID{2}, Cost: 1500 * time.Millisecond}, {Action: entry.ActionID{3}}},
+	}
+	b := want.Append(nil)
+	if got, err := session.ParseJob(b); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("parsed %+v, %v", got, err)
+	}
+	for i := range b {
+		if _, err := session.ParseJob(b[:i]); !errors.Is(err, session.ErrFormat) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+		b[i] ^= 0x10
+		if _, err := session.ParseJob(b); !errors.Is(err, session.ErrFormat) {
+			t.Fatalf("damaged at %d: %v", i, err)
+		}
+		b[i] ^= 0x10
+	}
+}
+
+func FuzzDecoders(f *testing.F) {
+	f.Add((&session.Job{Used: []entry.ActionID{{1}}, Puts: []session.Put{{}}}).Append(nil))
+	f.Add(session.Frame{Kind: session.Text, Text: []byte("x")}.Append(nil))
+	f.Add(session.AppendGreeting(nil, session.Hello{Protocol: 1}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if j, err := session.ParseJob(b); err == nil {
+			if _, err := session.ParseJob(j.Append(nil)); err != nil {
+				t.Error(err)
+			}
+		}
+		r := bufio.NewReader(bytes.NewReader(b))
+		var hello session.Hello
+		session.ReadGreeting(r, &hello)
+		for {
+			frame, err := session.ReadFrame(r)
+			if err != nil {
+				return
+			}
+			if len(frame.Text) > len(b) {
+				t.Error("a text from nowhere")
+			}
+		}
+	})
+}
+
+// place is a private place for a test's agent.
+func place(t *testing.T) session.Place {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
+	p, err := session.FindPlace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Make(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// listen answers each connection with a greeting and whatever serve does.
+func listen(t *testing.T, p session.Place, welcome session.Welcome, serve func(net.Conn, *bufio.Reader)) {
+	t.Helper()
+	l, err := net.Listen("unix", p.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r := bufio.NewReader(c)
+				var hello session.Hello
+				if session.ReadGreeting(r, &hello) == nil {
+					c.Write(session.AppendGreeting(nil, welcome))
+					serve(c, r)
+				}
+			}()
+		}
+	}()
+}
+
+var current = session.Welcome{Protocol: session.Protocol, Version: "v1.0.0"}
+
+// An agent that dies, talks nonsense or says nothing is no to all who wait.
+func TestBadAgents(t *testing.T) {
+	for name, serve := range map[string]func(net.Conn, *bufio.Reader){
+		"dies":            func(net.Conn, *bufio.Reader) {},
+		"dies when asked": func(c net.Conn, r *bufio.Reader) { session.ReadFrame(r) },
+		"talks nonsense":  func(c net.Conn, r *bufio.Reader) { c.Write([]byte("nonsense")); io.Copy(io.Discard, r) },
+		"answers another": func(c net.Conn, r *bufio.Reader) {
+			c.Write(session.Frame{Kind: session.Have, Action: entry.ActionID{9}}.Append(nil))
+			session.ReadFrame(r)
+		},
+		"stops in a frame": func(c net.Conn, r *bufio.Reader) { c.Write([]byte("H123")); session.ReadFrame(r) },
+		"hangs":            func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := place(t)
+			listen(t, p, current, serve)
+			c, err := session.Connect(context.Background(), p, nil, session.Hello{Version: "v1.0.0"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			begin := time.Now()
+			if c.Get(context.Background(), entry.ActionID{1}) || c.Get(context.Background(), entry.ActionID{1}) {
+				t.Error("it is there")
+			}
+			if took := time.Since(begin); took > 3*session.Silence {
+				t.Errorf("took %v", took)
+			}
+			if c.Err() == nil {
+				t.Error("the connection lives on")
+			}
+			if _, ok := c.End(time.Second); ok {
+				t.Error("a report from nowhere")
+			}
+		})
+	}
+}
+
+// Signs of life keep a connection on which nothing else happens.
+func TestAlive(t *testing.T) {
+	p := place(t)
+	listen(t, p, current, func(c net.Conn, r *bufio.Reader) {
+		f, err := session.ReadFrame(r)
+		if err != nil {
+			return
+		}
+		for range int(session.Silence/session.Pulse) + 1 {
+			time.Sleep(session.Pulse)
+			c.Write(session.Frame{Kind: session.Alive}.Append(nil))
+		}
+		c.Write(session.Frame{Kind: session.Text, Text: []byte("slow\x1b[2J")}.Append(nil))
+		f.Kind = session.Have
+		c.Write(f.Append(nil))
+		session.ReadFrame(r) // the end
+		report, _ := json.Marshal(session.Report{Fetched: 7})
+		c.Write(session.Frame{Kind: session.Results, Text: report}.Append(nil))
+		session.ReadFrame(r)
+	})
+	var said []string
+	c, err := session.Connect(context.Background(), p, nil, session.Hello{Version: "v1.0.0"}, func(text string) { said = append(said, text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Get(context.Background(), entry.ActionID{1}) {
+		t.Errorf("not there: %v", c.Err())
+	}
+	if r, ok := c.End(time.Minute); !ok || r.Fetched != 7 {
+		t.Errorf("report %+v, %v", r, ok)
+	}
+	if !reflect.DeepEqual(said, []string{"slow [2J"}) {
+		t.Errorf("said %q", said)
+	}
+}
+
+func TestConnectRefuses(t *testing.T) {
+	hello := session.Hello{Version: "v1.0.0"}
+	p := place(t)
+	if _, err := session.Connect(context.Background(), p, nil, hello, nil); !errors.Is(err, session.ErrNoAgent) {
+		t.Errorf("nobody there: %v", err)
+	}
+	starter := &session.Starter{Place: p, Larderd: filepath.Join(p.Dir, "nothing")}
+	if _, err := session.Connect(context.Background(), p, starter, hello, nil); !errors.Is(err, session.ErrNoAgent) {
+		t.Errorf("nothing to start: %v", err)
+	}
+	starter.Larderd = "/bin/false"
+	if _, err := session.Connect(context.Background(), p, starter, hello, nil); !errors.Is(err, session.ErrNoAgent) || !strings.Contains(err.Error(), "exit status 1") {
+		t.Errorf("it fails: %v", err)
+	}
+	listen(t, p, session.Welcome{Protocol: session.Protocol + 1, Version: "v9.0.0"}, func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
+	if _, err := session.Connect(context.Background(), p, nil, hello, nil); !errors.Is(err, session.ErrNoAgent) || !strings.Contains(err.Error(), "v9.0.0") {
+		t.Errorf("another protocol: %v", err)
+	}
+	if err := os.Chmod(p.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Connect(context.Background(), p, nil, hello, nil); !errors.Is(err, session.ErrNoAgent) || !strings.Contains(err.Error(), "chmod 700") {
+		t.Errorf("a place that others can enter: %v", err)
+	}
+}
+
+// A long path is too long for a socket, which then lives elsewhere.
+func TestLongPlace(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(t.TempDir(), strings.Repeat("long", 30)))
+	t.Setenv("TMPDIR", "/tmp")
+	p, err := session.FindPlace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Make(); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(filepath.Dir(p.Socket()))
+	l, err := net.Listen("unix", p.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
