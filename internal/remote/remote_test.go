@@ -35,12 +35,12 @@ func TestStatus(t *testing.T) {
 		message string
 	}{
 		"the API's": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(403)
+			w.WriteHeader(http.StatusForbidden)
 			io.WriteString(w, `{"error":{"code":"read_only","message":"no writing"}}`)
 		}, "no writing"},
-		"somebody else's": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 403) }, ""},
+		"somebody else's": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusForbidden) }, ""},
 		"endless": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(403)
+			w.WriteHeader(http.StatusForbidden)
 			for range 100 {
 				w.Write(make([]byte, 10_000))
 			}

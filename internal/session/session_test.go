@@ -164,7 +164,7 @@ func TestBadAgents(t *testing.T) {
 			}
 			defer c.Close()
 			begin := time.Now()
-			if c.Get(context.Background(), entry.ActionID{1}) || c.Get(context.Background(), entry.ActionID{1}) {
+			if c.Get(context.Background(), entry.ActionID{1}) || c.Get(context.Background(), entry.ActionID{2}) {
 				t.Error("it is there")
 			}
 			if took := time.Since(begin); took > 3*session.Silence {
