@@ -19,7 +19,7 @@ cacheprog                -
 cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/session internal/stats internal/store golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/cli internal/config internal/entry internal/faulttest internal/server internal/server/auth internal/server/disk internal/session golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/entry
-internal/agent           internal/body internal/entry internal/filelock internal/manifest internal/remote internal/session internal/stats internal/store golang.org/x/sync/semaphore
+internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store golang.org/x/sync/semaphore
 internal/bench           -
 internal/body            internal/entry github.com/klauspost/compress/zstd
 internal/cli             -
@@ -28,6 +28,7 @@ internal/entry           -
 internal/faulttest       -
 internal/filelock        -
 internal/helper          cacheprog internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
+internal/linked          internal/entry
 internal/manifest        internal/entry
 internal/remote          internal/entry internal/manifest
 internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/disk github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp

@@ -229,10 +229,15 @@ func (b *badHandler) Close(context.Context) error {
 }
 
 // toolexec is a -toolexec program: it runs the tool, but when that compiles the
-// package $TOOLEXEC_PACKAGE it first runs the shell command $TOOLEXEC_DO.
+// package $TOOLEXEC_PACKAGE, or links it if $TOOLEXEC_TOOL is link, it first runs
+// the shell command $TOOLEXEC_DO.
 func toolexec() {
 	tool, args := os.Args[1], os.Args[2:]
-	if os.Getenv("TOOLEXEC_IMPORTPATH") == os.Getenv("TOOLEXEC_PACKAGE") && filepath.Base(tool) == "compile" && args[0] != "-V=full" {
+	which := os.Getenv("TOOLEXEC_TOOL")
+	if which == "" {
+		which = "compile"
+	}
+	if os.Getenv("TOOLEXEC_IMPORTPATH") == os.Getenv("TOOLEXEC_PACKAGE") && filepath.Base(tool) == which && args[0] != "-V=full" {
 		if out, err := exec.Command("sh", "-c", os.Getenv("TOOLEXEC_DO")).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "toolexec: %v\n%s", err, out)
 			os.Exit(1)

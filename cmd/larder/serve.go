@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/larder-build/larder/cacheprog"
@@ -105,17 +106,18 @@ func addRemote(parts *helper.Options, cfg config.Config) {
 		sayLine(err.Error() + "; this build goes on without the remote")
 		return
 	}
+	kind := sync.OnceValue(helper.FindKind)
 	parts.Link = &helper.Link{
 		Place:   place,
 		Starter: session.Starter{Place: place, Larderd: cfg.Larderd},
 		Say:     sayLine,
 		Hello: func() session.Hello {
-			kind := helper.FindKind()
 			return session.Hello{
-				Version: cli.Version(), Store: cfg.Dir, Remote: remote,
-				Manifest: kind.Key(), Project: kind.Module, Command: kind.Command(),
+				Version: cli.Version(), Store: cfg.Dir, Remote: remote, Executables: cfg.Dir == os.Getenv("GOCACHE"),
+				Manifest: kind().Key(), Project: kind().Module, Command: kind().Command(),
 			}
 		},
+		Outputs: func() []string { return kind().Outputs() },
 	}
 	if !remote.ReadOnly {
 		parts.Job = &session.Job{Remote: remote, Store: cfg.Dir}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -455,6 +458,69 @@ func TestUploadDamage(t *testing.T) {
 	other := startMachine(t)
 	if have := other.getAll(other.connect(tm, "", nil), 0, 10); have != 8 {
 		t.Errorf("%d of 8", have)
+	}
+}
+
+// What a session has linked is uploaded, if it is as the session left it; and comes
+// only to who asks for it, and only where the go command copies it.
+func TestExecutables(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only ELF files are recognised")
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/m\n", "main.go": "package main\n\nfunc main() {}\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	build := exec.Command("go", "build", "-o", "bin/", ".")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command("go", "tool", "buildid", filepath.Join(dir, "bin", "m")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := base64.URLEncoding.DecodeString(string(out[:20]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var link entry.ActionID // its first 15 bytes are all that the build ID has
+	copy(link[:], short)
+
+	tm := startTeam(t)
+	m := startMachine(t)
+	job := m.put(tm, 0, 3)
+	job.Time = begin
+	job.Used = append(job.Used, link)
+	job.Unput = []session.Unput{{Action: action(7).String(), Cost: time.Minute}, {Action: link.String(), Cost: time.Minute}}
+	job.Outputs = []string{filepath.Join(dir, "nowhere"), dir, filepath.Join(dir, "bin")}
+	if err := job.Write(m.place); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := m.flush(); err != nil || r.Queued != 0 || r.Uploaded != 4 {
+		t.Errorf("flush: %+v, %v", r, err)
+	}
+	for _, copies := range []bool{false, true} {
+		other := startMachine(t)
+		c, err := session.Connect(context.Background(), other.place, nil, session.Hello{
+			Version: "v1.0.0", Store: other.dir, Remote: session.Remote{URL: tm.url}, Manifest: key, Executables: copies,
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if have := other.getAll(c, 0, 3); have != 3 {
+			t.Errorf("%d of 3", have)
+		}
+		if got := c.Get(context.Background(), link); got != copies {
+			t.Errorf("got the executable: %v, want %v", got, copies)
+		}
+		if r, _ := c.End(time.Minute); r.Prefetched != 3 {
+			t.Errorf("report %+v", r)
+		}
+		c.Close()
 	}
 }
 

@@ -233,6 +233,12 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		return nil // nobody asked
 	}
 	first := flights[0]
+	if h.Alone && !first.conn.hello.Executables {
+		for _, f := range in.pop(h.ActionID) {
+			in.upstream.land(f, lacking)
+		}
+		return nil
+	}
 	if _, err := first.store.Get(h.ActionID); err == nil {
 		in.progress.add(h.Stored) // another process was faster
 		for _, f := range in.pop(h.ActionID) {

@@ -226,17 +226,16 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	}
 	s, release := u.agent.openStore(j.Store)
 	defer release()
+	if err := u.uploadLinked(ctx, up, j); err != nil {
+		return err
+	}
 	for len(j.Puts) > 0 {
 		if err := u.calm(ctx); err != nil {
 			return err
 		}
 		n, err := u.batch(ctx, up, s, j.Puts)
-		if remote.IsStatus(err, http.StatusForbidden) {
-			up.stopUploads(err)
-			return nil
-		}
 		if err != nil {
-			return fmt.Errorf("upload to %s: %w", up.remote.URL, err)
+			return up.uploadFailed("upload", err)
 		}
 		j.Puts = j.Puts[n:]
 		if len(j.Puts) > 0 {
@@ -250,23 +249,23 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	if !ok || len(j.Used) == 0 {
 		return nil
 	}
-	err = up.client.MergeManifest(ctx, key, j.Used)
-	if remote.IsStatus(err, http.StatusForbidden) {
-		up.stopUploads(err)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("upload the manifest to %s: %w", up.remote.URL, err)
+	if err := up.client.MergeManifest(ctx, key, j.Used); err != nil {
+		return up.uploadFailed("upload the manifest", err)
 	}
 	return nil
 }
 
-// stopUploads notes that the server takes none from this token.
-func (up *upstream) stopUploads(err error) {
+// uploadFailed is what a failure means for the job: nil if there is nothing to be
+// done about it, as the server takes no uploads from this token.
+func (up *upstream) uploadFailed(what string, err error) error {
+	if !remote.IsStatus(err, http.StatusForbidden) {
+		return fmt.Errorf("%s to %s: %w", what, up.remote.URL, err)
+	}
 	up.mu.Lock()
 	up.uploadsOff = err
 	up.mu.Unlock()
 	up.say("remote " + up.remote.URL + ": " + message(err) + "; nothing is uploaded; set LARDER_MODE=readonly to say so yourself")
+	return nil
 }
 
 // batch sends the first of puts and returns how many those were.
@@ -294,11 +293,15 @@ func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts
 	if len(refused) > 0 {
 		u.agent.log.Error("the server refused entries as damaged on the way", "remote", up.remote.URL, "actions", refused)
 	}
+	u.add(entries, size)
+	return n, nil
+}
+
+func (u *uploader) add(entries, bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.uploaded += entries
-	u.bytes += size
-	return n, nil
+	u.bytes += bytes
 }
 
 // buffers are used again for each body of a batch.

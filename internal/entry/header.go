@@ -22,6 +22,7 @@ type Header struct {
 	Writer    string        // who put it: printable, at most MaxText bytes; "" is unknown
 	Signature []byte        // at most MaxText bytes; nil is unsigned
 	Encoding  Encoding      // of the stored body
+	Alone     bool          // an executable: large and seldom needed again, so it is sent only when it is asked for
 	Stored    int64         // bytes of the stored body
 	Sum       uint32        // CRC-32C of the stored body: damage shows without decoding
 }
@@ -48,6 +49,7 @@ const (
 	maxRatio = 32 << 10
 
 	headerVersion = 1
+	aloneBit      = 0x80 // of the byte of the encoding
 	headerFixed   = 104
 	headerSum     = 4
 )
@@ -70,7 +72,7 @@ func UpdateChecksum(sum uint32, p []byte) uint32 { return crc32.Update(sum, cast
 // Append appends the encoded header to b, all numbers big-endian:
 //
 //	  0  version, 1
-//	  1  encoding
+//	  1  encoding; the highest bit says that the entry is sent alone
 //	  2  length of the writer
 //	  3  length of the signature
 //	  4  CRC-32C of the stored body
@@ -88,7 +90,11 @@ func (h *Header) Append(b []byte) ([]byte, error) {
 		return b, err
 	}
 	start := len(b)
-	b = append(b, headerVersion, byte(h.Encoding), byte(len(h.Writer)), byte(len(h.Signature)))
+	encoding := byte(h.Encoding)
+	if h.Alone {
+		encoding |= aloneBit
+	}
+	b = append(b, headerVersion, encoding, byte(len(h.Writer)), byte(len(h.Signature)))
 	b = binary.BigEndian.AppendUint32(b, h.Sum)
 	b = append(b, h.ActionID[:]...)
 	b = append(b, h.OutputID[:]...)
@@ -170,7 +176,8 @@ func ParseHeader(b []byte) (h Header, rest []byte, err error) {
 		Time:     time.Unix(0, int64(binary.BigEndian.Uint64(b[88:]))),
 		Cost:     time.Duration(binary.BigEndian.Uint64(b[96:])),
 		Writer:   string(b[headerFixed:signatureAt]),
-		Encoding: Encoding(b[1]),
+		Encoding: Encoding(b[1] &^ aloneBit),
+		Alone:    b[1]&aloneBit != 0,
 		Sum:      binary.BigEndian.Uint32(b[4:]),
 	}
 	if signatureAt < sumAt {

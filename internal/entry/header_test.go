@@ -31,6 +31,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 		"longest": func(h *entry.Header) {
 			h.Writer, h.Signature = strings.Repeat("w", entry.MaxText), make([]byte, entry.MaxText)
 		},
+		"executable":  func(h *entry.Header) { h.Alone, h.Encoding, h.Size = true, entry.Zstd, 100000 },
 		"before 1970": func(h *entry.Header) { h.Time = time.Unix(-5, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {

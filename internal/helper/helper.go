@@ -12,8 +12,10 @@
 package helper
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -202,6 +204,7 @@ func (s *Session) unlink(inFallback bool) {
 	job := s.job
 	if job != nil {
 		job.Time = s.start
+		job.Unput = s.unput()
 		if inFallback {
 			job.Puts = nil // they are not kept
 		}
@@ -214,6 +217,17 @@ func (s *Session) unlink(inFallback bool) {
 		s.counts.FetchedBytes, s.counts.RoundTrips = report.FetchedBytes, report.RoundTrips
 		s.counts.Fetched, s.counts.RemoteErrors = report.Fetched+report.Prefetched, report.Errors
 	}
+}
+
+// unput are the actions that were missed and not put, the last ones to be missed
+// first: the go command links last.
+func (s *Session) unput() (list []session.Unput) {
+	now := time.Now()
+	for id, missed := range s.missed {
+		list = append(list, session.Unput{Action: id.String(), Cost: now.Sub(missed)})
+	}
+	slices.SortFunc(list, func(a, b session.Unput) int { return cmp.Compare(a.Cost, b.Cost) })
+	return list[:min(len(list), session.UnputMax)]
 }
 
 // reason is the end of an error's chain: what the system said.

@@ -58,6 +58,41 @@ func (k Kind) Command() string {
 	return text[:min(len(text), commandBytesMax)]
 }
 
+// Outputs are where the session may put executables that it links: what -o names,
+// or the directory where they go without. Only builds and installations link what
+// another machine may want.
+func (k Kind) Outputs() []string {
+	const name = 1
+	if len(k.Args) <= name || k.Args[name] != "build" && k.Args[name] != "install" {
+		return nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil
+	}
+	if k.Args[name] == "install" {
+		if bin := k.Environ("GOBIN"); bin != "" {
+			return []string{bin}
+		}
+		first, _, _ := strings.Cut(k.Environ("GOPATH"), string(filepath.ListSeparator))
+		return []string{filepath.Join(first, "bin")}
+	}
+	for i, arg := range k.Args {
+		flag, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !strings.HasPrefix(arg, "-") || flag != "o" {
+			continue
+		}
+		if !hasValue && i+1 < len(k.Args) {
+			value = k.Args[i+1]
+		}
+		if !filepath.IsAbs(value) {
+			value = filepath.Join(dir, value)
+		}
+		return []string{value}
+	}
+	return []string{dir}
+}
+
 // Flags of the go command that do not change which actions a session needs, only
 // where the results go or what is done with them: those with a value, those without.
 const (

@@ -17,6 +17,7 @@ type Link struct {
 	Place   session.Place
 	Starter session.Starter
 	Hello   func() session.Hello // called once, before the first connection
+	Outputs func() []string      // where executables may be that the session has linked
 	Say     func(line string)    // tells the user
 
 	mu       sync.Mutex
@@ -76,6 +77,9 @@ func (l *Link) end(job *session.Job) (report session.Report, used bool, err erro
 	}
 	if job != nil {
 		job.Manifest = l.hello.Manifest
+		if job.Outputs = l.Outputs(); len(job.Outputs) == 0 {
+			job.Unput = nil
+		}
 		if err = job.Write(l.Place); err != nil {
 			err = fmt.Errorf("queue uploads: %w", err)
 		}

@@ -154,7 +154,7 @@ func (s *Server) plan(g auth.Grant, m manifest.Manifest, have *manifest.Filter, 
 			continue
 		}
 		h, err := s.stat(g, item.Action)
-		if err != nil || tooDear(&h) {
+		if err != nil || h.Alone || tooDear(&h) {
 			continue
 		}
 		plan = append(plan, manifest.Planned{Action: item.Action, Stored: h.Stored, Cost: h.Cost, Age: item.Age})

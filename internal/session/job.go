@@ -24,7 +24,9 @@ type Job struct {
 	Store    string           `json:"store"` // absolute path of the local store
 	Manifest string           `json:"manifest"`
 	Time     time.Time        `json:"time"`
-	Used     []entry.ActionID `json:"-"` // what the session used, in the order of first use
+	Unput    []Unput          `json:"unput,omitempty"`   // what it missed and did not put: links, perhaps
+	Outputs  []string         `json:"outputs,omitempty"` // absolute paths of files, and of directories of files, that it may have linked
+	Used     []entry.ActionID `json:"-"`                 // what the session used, in the order of first use
 	Puts     []Put            `json:"-"`
 }
 
@@ -33,6 +35,15 @@ type Put struct {
 	Action entry.ActionID
 	Cost   time.Duration // of building it; 0 is unknown
 }
+
+// An Unput is an action that was missed and not put.
+type Unput struct {
+	Action string        `json:"action"` // hexadecimal
+	Cost   time.Duration `json:"cost"`   // from the miss to the end of the session
+}
+
+// UnputMax is how many of them a job has: a build links few programs.
+const UnputMax = 16
 
 // jobEnding is that of the files of complete jobs.
 const jobEnding = ".job"

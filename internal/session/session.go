@@ -56,6 +56,10 @@ type Hello struct {
 	Version  string `json:"version"` // of larder
 	Store    string `json:"store"`   // absolute path of the local store; "" if this is not a build
 	Remote   Remote `json:"remote"`
+	// Executables says that the go command copies what it is given for a link. It
+	// does so out of its own GOCACHE only, and moves it out of another directory
+	// (cmd/go/internal/work/shell.go, moveOrCopyFile).
+	Executables bool `json:"executables"`
 
 	Manifest string `json:"manifest"` // key of the session's manifest, hexadecimal; "" is none
 	Project  string `json:"project"`  // main module
