@@ -327,9 +327,19 @@ func (s *benchServer) stop() {
 
 func (b *bencher) remoteEnv() string { return "LARDER_REMOTE=http://" + b.proxy.Addr() }
 
+// settleBytes is what a build that links uses of memory, files included.
+const settleBytes = 2 << 30
+
 func (b *bencher) compare(ctx context.Context, what string, warmUp int, arms []bench.Arm) ([]bench.Result, error) {
 	bar := cli.NewProgress(os.Stderr, what)
 	defer bar.End()
+	for i, arm := range arms {
+		arms[i].Prepare = func() error {
+			err := arm.Prepare()
+			bench.SettleMemory(settleBytes)
+			return err
+		}
+	}
 	return bench.Compare(ctx, warmUp, b.options.rounds, arms, bar.Set)
 }
 

@@ -121,14 +121,18 @@ func Run(ctx context.Context, o Options) error {
 			close(leaving)
 		})
 	}
+	var watching, conns sync.WaitGroup
+	watching.Add(2)
 	go func() {
+		defer watching.Done()
 		<-ctx.Done()
 		a.leave()
 		a.cutSessions()
 	}()
-	go a.leaveWhenIdle(o.Idle, leaving)
-
-	var conns sync.WaitGroup
+	go func() {
+		defer watching.Done()
+		a.leaveWhenIdle(o.Idle, leaving)
+	}()
 	for {
 		c, err := listener.Accept()
 		if err != nil {
@@ -144,6 +148,7 @@ func Run(ctx context.Context, o Options) error {
 	<-leaving
 	conns.Wait()
 	cut()
+	watching.Wait()
 	for _, u := range a.upstreams {
 		u.close()
 	}

@@ -87,13 +87,18 @@ func (u *upstream) failed(ctx context.Context, c *conn, err error) {
 	}
 	u.agent.log.Warn("request", "remote", u.remote.URL, "error", err)
 	u.breaker.Fail(u.ctx, err)
-	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) || errors.Is(err, remote.ErrToken) {
+	var token *remote.TokenError
+	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) || errors.As(err, &token) {
 		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see LARDER_TOKEN_FILE")
 	}
 }
 
-// message is what an error's answer said, for the user.
+// message is the part of an error that a user can do something about.
 func message(err error) string {
+	var token *remote.TokenError
+	if errors.As(err, &token) {
+		return token.Error()
+	}
 	var status *remote.StatusError
 	if errors.As(err, &status) && status.Message != "" {
 		return status.Message

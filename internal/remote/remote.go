@@ -129,8 +129,12 @@ func onlyHTTP1() *http.Protocols {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// ErrToken is what errors about a token file that cannot be used wrap.
-var ErrToken = errors.New("read the token")
+// A TokenError is a token file that cannot be used.
+type TokenError struct{ Err error }
+
+func (e *TokenError) Error() string { return "read the token: " + e.Err.Error() }
+
+func (e *TokenError) Unwrap() error { return e.Err }
 
 // token is read anew for each request: tokens are renewed, and it is one small file.
 func (c *Client) token() (string, error) {
@@ -139,16 +143,16 @@ func (c *Client) token() (string, error) {
 	}
 	f, err := os.Open(c.tokenFile)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrToken, err)
+		return "", &TokenError{err}
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, tokenBytesMax))
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrToken, err)
+		return "", &TokenError{err}
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%w: %s has something else than one word of ASCII in it", ErrToken, c.tokenFile)
+		return "", &TokenError{fmt.Errorf("%s has something else than one word of ASCII in it", c.tokenFile)}
 	}
 	return token, nil
 }

@@ -84,7 +84,8 @@ func TestToken(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Capabilities(context.Background()); !errors.Is(err, remote.ErrToken) {
+		var bad *remote.TokenError
+		if _, err := c.Capabilities(context.Background()); !errors.As(err, &bad) {
 			t.Errorf("token %q: %v", text, err)
 		}
 	}
