@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math/bits"
 	"runtime"
 	"sync"
 
@@ -17,8 +18,10 @@ import (
 // pendingBytes bounds what has been received and not been written yet. It keeps
 // the network and all CPUs busy, and the agent's memory in bounds.
 const (
-	pendingBytes = 32 << 20
+	pendingBytes = 16 << 20
 	pendingMax   = 256 // entries
+	// smallBytes is the size of the smallest buffers: nine of ten stored bodies fit.
+	smallBytes = 64 << 10
 )
 
 // A placer brings received entries into stores: it decodes, compares and writes
@@ -28,7 +31,8 @@ type placer struct {
 	room    *semaphore.Weighted // of pendingBytes
 	jobs    chan placing
 	workers sync.WaitGroup
-	buffers sync.Pool // of *[]byte, for stored bodies
+	// Buffers for stored bodies by size, each twice as large as the one before.
+	buffers [8]sync.Pool // of *[]byte; body.InRAM is smallBytes<<7
 }
 
 type placing struct {
@@ -40,7 +44,9 @@ type placing struct {
 
 func newPlacer(codec *body.Codec) *placer {
 	p := &placer{codec: codec, room: semaphore.NewWeighted(pendingBytes), jobs: make(chan placing, pendingMax)}
-	p.buffers.New = func() any { return new([]byte) }
+	for i := range p.buffers {
+		p.buffers[i].New = func() any { b := make([]byte, smallBytes<<i); return &b }
+	}
 	for range runtime.GOMAXPROCS(0) {
 		p.workers.Add(1)
 		go p.work()
@@ -65,13 +71,27 @@ func (p *placer) work() {
 		if cap(out) > cap(plain) && j.header.Encoding != entry.Raw {
 			plain = out
 		}
-		p.buffers.Put(j.stored)
-		p.room.Release(weight(&j.header))
+		p.release(j.stored)
 		j.done(err)
 	}
 }
 
-func weight(h *entry.Header) int64 { return max(h.Stored, 1) }
+// acquire returns a buffer for a stored body, once there is room for it.
+func (p *placer) acquire(ctx context.Context, h *entry.Header) (*[]byte, error) {
+	class := sizeClass(h.Stored)
+	if err := p.room.Acquire(ctx, smallBytes<<class); err != nil {
+		return nil, err
+	}
+	return p.buffers[class].Get().(*[]byte), nil
+}
+
+func (p *placer) release(buf *[]byte) {
+	p.buffers[sizeClass(int64(len(*buf)))].Put(buf)
+	p.room.Release(int64(len(*buf)))
+}
+
+// sizeClass is the index of the buffers that hold n bytes.
+func sizeClass(n int64) int { return bits.Len64(uint64(max(n-1, 0)) / smallBytes) }
 
 // place reads the stored body of an entry from r and has it placed; done is told
 // the outcome. An error is r's or ctx's, and done is not called then. A body that
@@ -80,16 +100,12 @@ func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r i
 	if h.Stored > body.InRAM || h.Size > body.InRAM {
 		return p.placeLarge(s, h, r, done)
 	}
-	if err := p.room.Acquire(ctx, weight(h)); err != nil {
+	buf, err := p.acquire(ctx, h)
+	if err != nil {
 		return err
 	}
-	buf := p.buffers.Get().(*[]byte)
-	if int64(cap(*buf)) < h.Stored {
-		*buf = make([]byte, h.Stored)
-	}
 	if _, err := io.ReadFull(r, (*buf)[:h.Stored]); err != nil {
-		p.buffers.Put(buf)
-		p.room.Release(weight(h))
+		p.release(buf)
 		return err
 	}
 	p.jobs <- placing{s, *h, buf, done}
