@@ -283,6 +283,29 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// Where a round trip takes longer than building does, single gets are not worth
+// one; what comes in a stream is.
+func TestFarAway(t *testing.T) {
+	tm := startTeam(t)
+	startMachine(t).build(tm, 0, some)
+	tm.proxy.SetRTT(300 * time.Millisecond)
+	m := startMachine(t)
+	c := m.connect(tm, "", nil)
+	if !c.Get(context.Background(), action(0)) {
+		t.Error("the first is not fetched, though nothing is known of the distance")
+	}
+	if have := m.getAll(c, 1, some); have > some/5 {
+		t.Errorf("%d fetched one by one", have)
+	}
+	if r, _ := c.End(time.Minute); r.Skipped < some/2 {
+		t.Errorf("report %+v", r)
+	}
+	c = m.connect(tm, key, nil)
+	if have := m.getAll(c, 0, some); have != some {
+		t.Errorf("%d of %d in a stream", have, some)
+	}
+}
+
 // Whoever asks for the same thing at once waits for one fetch.
 func TestCoalesce(t *testing.T) {
 	tm := startTeam(t)

@@ -36,6 +36,9 @@ const (
 	// further gets gather and travel together.
 	batchesMax = 2
 	batchGets  = 1000
+	// skipsMax is how many gets in a row are skipped because a round trip takes
+	// longer than building what is asked for.
+	skipsMax = 50
 	// flightsMax is how often a get takes another flight when one was given up.
 	flightsMax = 3
 	// overdueLook is how often a get looks whether it still pays to wait.
@@ -88,8 +91,10 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 		c.counts.filtered.Add(1)
 		return nil
 	case u.client.Speed.RoundTrip() > u.meanCost():
-		c.counts.skipped.Add(1)
-		return nil
+		// Now and then one is asked for all the same: it may have become faster.
+		if c.counts.skipped.Add(1)%skipsMax != 0 {
+			return nil
+		}
 	}
 	if c.later[id] {
 		u.fetchLater(ctx, c)

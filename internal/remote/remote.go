@@ -163,6 +163,7 @@ type call struct {
 	header       http.Header
 	body         io.Reader // nil is none
 	start        time.Duration
+	typical      bool // its round trip says how long others will take
 }
 
 // do makes a request, and returns an answer of status 2xx or 304. The answer's
@@ -178,7 +179,7 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteRequest: func(httptrace.WroteRequestInfo) { now := time.Now(); written.Store(&now) },
 		GotFirstResponseByte: func() {
-			if at := written.Load(); at != nil { // not answered before all was sent
+			if at := written.Load(); at != nil && r.typical { // and not answered before all was sent
 				c.Speed.addRoundTrip(time.Since(*at))
 			}
 		},
@@ -315,7 +316,7 @@ func (c *Client) bandwidth() http.Header {
 
 // Get asks for entries. The stream has a frame for each, in their order.
 func (c *Client) Get(ctx context.Context, ids []entry.ActionID) (*Stream, error) {
-	s, _, err := c.stream(ctx, call{path: "v1/get", header: c.bandwidth(), body: bytes.NewReader(join(ids))})
+	s, _, err := c.stream(ctx, call{path: "v1/get", header: c.bandwidth(), body: bytes.NewReader(join(ids)), typical: true})
 	return s, err
 }
 
