@@ -93,18 +93,15 @@ func runBench(ctx context.Context, o benchOptions, packages []string) error {
 	if err != nil {
 		return &cli.UsageError{What: "-put: " + err.Error()}
 	}
-	b := &bencher{options: o, packages: packages, work: o.work}
+	b := &bencher{options: o, packages: packages}
 	if b.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program's own file: %w", err)
 	}
-	if b.work == "" {
-		if b.work, err = os.MkdirTemp("", "larder-bench-"); err != nil {
-			return fmt.Errorf("make a directory for the stores: %w", err)
-		}
-		defer os.RemoveAll(b.work)
-	} else if b.work, err = filepath.Abs(b.work); err != nil {
+	var done func()
+	if b.work, done, err = bench.Work(o.work); err != nil {
 		return err
 	}
+	defer done()
 	if b.source, err = bench.Module(ctx, o.module, b.work); err != nil {
 		return err
 	}

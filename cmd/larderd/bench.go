@@ -106,7 +106,7 @@ func runBench(ctx context.Context, o benchOptions, packages []string) (err error
 			return &cli.UsageError{What: fmt.Sprintf("-only: no section %q", s)}
 		}
 	}
-	b := &bencher{options: o, packages: packages, work: o.work, larder: o.larder}
+	b := &bencher{options: o, packages: packages, larder: o.larder}
 	if b.larderd, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program's own file: %w", err)
 	}
@@ -119,14 +119,11 @@ func runBench(ctx context.Context, o benchOptions, packages []string) (err error
 	if _, err := os.Stat(b.larder); err != nil {
 		return &cli.HintError{Err: fmt.Errorf("find larder: %w", err), Hint: "name it with -larder"}
 	}
-	if b.work == "" {
-		if b.work, err = os.MkdirTemp("", "larder-bench-"); err != nil {
-			return fmt.Errorf("make a directory for the caches: %w", err)
-		}
-		defer os.RemoveAll(b.work)
-	} else if b.work, err = filepath.Abs(b.work); err != nil {
+	var done func()
+	if b.work, done, err = bench.Work(o.work); err != nil {
 		return err
 	}
+	defer done()
 	if b.source, err = bench.Module(ctx, o.module, b.work); err != nil {
 		return err
 	}

@@ -216,18 +216,20 @@ func (a *agent) openStore(dir string) (*store.Store, func()) {
 	}
 }
 
-// begin notes that a session has begun, end that it is over.
+// begin notes that a session has begun, and tells it what nobody was there to
+// hear; end notes that it is over.
 func (a *agent) begin(c *conn) {
+	var texts []string
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.sessions[c] = true
 	for _, u := range a.upstreams {
-		if c.upstream != u && c.store != nil {
-			continue
+		if c.upstream == u || c.store == nil {
+			texts = append(texts, u.takeUnsaid()...)
 		}
-		for _, text := range u.takeUnsaid() {
-			c.send(session.Frame{Kind: session.Text, Text: []byte(text)})
-		}
+	}
+	a.mu.Unlock()
+	for _, text := range texts {
+		c.say(text)
 	}
 }
 
@@ -262,13 +264,16 @@ func (a *agent) cutSessions() {
 // tell says something about an upstream to the users of all its sessions, and to
 // who waits for uploads; false if there is nobody.
 func (a *agent) tell(u *upstream, text string) (told bool) {
+	var listeners []*conn
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for c := range a.sessions {
 		if c.upstream == u || c.store == nil {
-			c.send(session.Frame{Kind: session.Text, Text: []byte(text)})
-			told = true
+			listeners = append(listeners, c)
 		}
 	}
-	return told
+	a.mu.Unlock() // one that does not read must not hold up the others
+	for _, c := range listeners {
+		c.say(text)
+	}
+	return len(listeners) > 0
 }

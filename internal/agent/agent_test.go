@@ -43,7 +43,7 @@ type team struct {
 
 func startTeam(t *testing.T) *team {
 	t.Helper()
-	storage, err := disk.Open(disk.Options{Dir: t.TempDir()})
+	storage, err := disk.Open(disk.Options{Dir: t.TempDir(), Reserve: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

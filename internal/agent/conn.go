@@ -119,7 +119,7 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 	}()
 	var err error
 	if c.upstream, err = c.agent.upstream(c.hello.Remote); err != nil {
-		c.send(session.Frame{Kind: session.Text, Text: []byte("remote: " + err.Error() + "; going on without it")})
+		c.say("remote: " + err.Error() + "; going on without it")
 		close(c.planned)
 		return
 	}
@@ -216,6 +216,9 @@ func (c *conn) pulse(ctx context.Context) {
 		}
 	}
 }
+
+// say says a line to the user.
+func (c *conn) say(text string) { c.send(session.Frame{Kind: session.Text, Text: []byte(text)}) }
 
 func (c *conn) send(f session.Frame) {
 	var space [64]byte

@@ -43,8 +43,8 @@ type uploader struct {
 	ended chan struct{}
 
 	mu       sync.Mutex
-	hurrying int   // flushes that wait
-	queued   int64 // entries of all jobs, as of the last look
+	hurrying int              // flushes that wait
+	jobs     map[string]int64 // entries of the jobs, by file, as of the last look
 	uploaded int64
 	bytes    int64
 	problem  string
@@ -90,13 +90,17 @@ func (u *uploader) inHurry() bool {
 func (u *uploader) drained() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.queued == 0
+	return len(u.jobs) == 0
 }
 
 func (u *uploader) report() session.Report {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return session.Report{Queued: u.queued, Uploaded: u.uploaded, UploadedBytes: u.bytes, Problem: u.problem}
+	var queued int64
+	for _, n := range u.jobs {
+		queued += n
+	}
+	return session.Report{Queued: queued, Uploaded: u.uploaded, UploadedBytes: u.bytes, Problem: u.problem}
 }
 
 // count counts what is queued, and gives up what is too old or too much.
@@ -106,16 +110,21 @@ func (u *uploader) count() {
 		os.Remove(names[0])
 		names = names[1:]
 	}
-	var queued int64
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	jobs := make(map[string]int64, len(names))
 	for _, name := range names {
-		if j := u.read(name); j != nil {
-			queued += max(int64(len(j.Puts)), 1)
+		if n, ok := u.jobs[name]; ok {
+			jobs[name] = n
+		} else if j := u.read(name); j != nil {
+			jobs[name] = entries(j)
 		}
 	}
-	u.mu.Lock()
-	u.queued = queued
-	u.mu.Unlock()
+	u.jobs = jobs
 }
+
+// entries is what a job counts for: its manifest is something too.
+func entries(j *session.Job) int64 { return max(int64(len(j.Puts)), 1) }
 
 // read reads a job; nil if it is none, or too old: then it is removed.
 func (u *uploader) read(name string) *session.Job {
@@ -243,7 +252,9 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 				return fmt.Errorf("write what is left of job %s: %w", name, err)
 			}
 		}
-		u.count()
+		u.mu.Lock()
+		u.jobs[name] = entries(j)
+		u.mu.Unlock()
 	}
 	key, ok := session.ManifestKey(j.Manifest)
 	if !ok || len(j.Used) == 0 {
@@ -270,8 +281,7 @@ func (up *upstream) uploadFailed(what string, err error) error {
 
 // batch sends the first of puts and returns how many those were.
 func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts []session.Put) (n int, err error) {
-	var size int64
-	var entries int64
+	var size, sent int64
 	_, refused, err := up.client.Put(ctx, func(w *entry.StreamWriter) error {
 		buf := new(buffers)
 		for n < len(puts) && n < uploadEntries && size < uploadBytes {
@@ -282,7 +292,7 @@ func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts
 			n++
 			if stored >= 0 {
 				size += stored
-				entries++
+				sent++
 			}
 		}
 		return nil
@@ -293,14 +303,14 @@ func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts
 	if len(refused) > 0 {
 		u.agent.log.Error("the server refused entries as damaged on the way", "remote", up.remote.URL, "actions", refused)
 	}
-	u.add(entries, size)
+	u.add(sent, size)
 	return n, nil
 }
 
-func (u *uploader) add(entries, bytes int64) {
+func (u *uploader) add(sent, bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.uploaded += entries
+	u.uploaded += sent
 	u.bytes += bytes
 }
 

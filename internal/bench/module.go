@@ -40,3 +40,16 @@ func Module(ctx context.Context, module, work string) (dir string, err error) {
 	}
 	return source, nil
 }
+
+// Work returns the absolute path of a directory to work in, and what to call when
+// it is done with: for "" a new temporary one, which goes then.
+func Work(dir string) (path string, done func(), err error) {
+	if dir != "" {
+		path, err = filepath.Abs(dir)
+		return path, func() {}, err
+	}
+	if path, err = os.MkdirTemp("", "larder-bench-"); err != nil {
+		return "", nil, fmt.Errorf("make a directory to work in: %w", err)
+	}
+	return path, func() { os.RemoveAll(path) }, nil
+}

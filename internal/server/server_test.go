@@ -35,6 +35,7 @@ func start(t *testing.T, o disk.Options) *testServer {
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
+	o.Reserve = 1 // 64 MiB for each test would be slow
 	storage, err := disk.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -439,7 +440,7 @@ func TestOperations(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	storage, err := disk.Open(disk.Options{Dir: t.TempDir()})
+	storage, err := disk.Open(disk.Options{Dir: t.TempDir(), Reserve: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,7 +460,7 @@ func TestDrain(t *testing.T) {
 }
 
 func FuzzAPI(f *testing.F) {
-	storage, err := disk.Open(disk.Options{Dir: f.TempDir()})
+	storage, err := disk.Open(disk.Options{Dir: f.TempDir(), Reserve: 1})
 	if err != nil {
 		f.Fatal(err)
 	}
