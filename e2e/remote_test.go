@@ -2,8 +2,14 @@ package e2e_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -11,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,10 +29,11 @@ import (
 
 // remoteCmds are the commands of scripts about more than one machine.
 var remoteCmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"machine":    cmdMachine,
-	"server":     cmdServer,
-	"lying":      cmdLying,
-	"stopserver": cmdStop,
+	"machine":     cmdMachine,
+	"server":      cmdServer,
+	"certificate": cmdCertificate,
+	"lying":       cmdLying,
+	"stopserver":  cmdStop,
 }
 
 // cmdMachine: machine NAME makes what follows run on a machine of that name: with
@@ -94,7 +102,11 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	for {
 		address, err := os.ReadFile(dir + ".addr")
 		if err == nil {
-			ts.Setenv("LARDER_REMOTE", "http://"+strings.TrimSpace(string(address)))
+			scheme := "http://"
+			if slices.Contains(args, "-tls-cert") {
+				scheme = "https://"
+			}
+			ts.Setenv("LARDER_REMOTE", scheme+strings.TrimSpace(string(address)))
 			return
 		}
 		select {
@@ -106,6 +118,28 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// cmdCertificate: certificate NAME writes NAME.cert and NAME.key, for a server on
+// loopback, and has programs that are started from now on trust it.
+func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: certificate NAME")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	ts.Check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	name := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(name+".cert", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o666))
+	ts.Check(os.WriteFile(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+	ts.Setenv("SSL_CERT_FILE", name+".cert")
 }
 
 // cmdStop: stopserver DIR [-KILL] ends the server of DIR: -KILL, or gracefully.
