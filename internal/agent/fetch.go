@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/linked"
 	"github.com/larder-build/larder/internal/remote"
 )
 
@@ -238,7 +239,7 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		return nil // nobody asked
 	}
 	first := flights[0]
-	if h.Alone && !first.conn.hello.Executables {
+	if h.Alone && !(first.conn.hello.Executables && linked.Runs()) {
 		for _, f := range in.pop(h.ActionID) {
 			in.upstream.land(f, lacking)
 		}

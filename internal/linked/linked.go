@@ -10,7 +10,8 @@
 // pass.
 //
 // Only what Go's own linker has made passes. What a C linker has made depends on
-// the machine's C library beyond what the action ID says, and stays where it is.
+// the machine's C library beyond what the action ID says, and stays where it is. So
+// does what wants another dynamic linker than glibc's.
 package linked
 
 import (
@@ -23,10 +24,31 @@ import (
 	"hash"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/larder-build/larder/internal/entry"
 )
+
+// interpreter is the dynamic linker that Go's linker names on a machine with glibc.
+// On one with musl it names another (cmd/link/internal/ld/elf.go, doelf), and the
+// action ID does not tell the two apart.
+func interpreter() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "/lib64/ld-linux-x86-64.so.2"
+	case "arm64":
+		return "/lib/ld-linux-aarch64.so.1"
+	}
+	return ""
+}
+
+// Runs reports whether this machine can run all that passes Inspect on another of
+// its architecture.
+func Runs() bool {
+	_, err := os.Stat(interpreter())
+	return err == nil
+}
 
 // ErrOther is what errors about files that are no such executables wrap.
 var ErrOther = errors.New("not an executable that the go command has linked by itself")
@@ -62,6 +84,12 @@ func Inspect(f *os.File) (*Executable, error) {
 	for _, name := range []string{".init", ".eh_frame"} {
 		if file.Section(name) != nil {
 			return nil, other("a C linker has made it")
+		}
+	}
+	if s := file.Section(".interp"); s != nil {
+		name, err := s.Data()
+		if err != nil || interpreter() == "" || string(bytes.TrimRight(name, "\x00")) != interpreter() {
+			return nil, other("its dynamic linker is not glibc's")
 		}
 	}
 	id, err := buildID(file)
