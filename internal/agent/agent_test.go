@@ -499,6 +499,7 @@ func TestExecutables(t *testing.T) {
 	begin := time.Now()
 	build := exec.Command("go", "build", "-o", "bin/", ".")
 	build.Dir = dir
+	build.Env = append(os.Environ(), "GOFLAGS=") // whatever the tests were built with
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

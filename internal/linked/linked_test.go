@@ -30,6 +30,7 @@ func build(t *testing.T, args ...string) string {
 	}
 	cmd := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", "exe"}, args...)...)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=") // whatever the tests were built with
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
