@@ -49,7 +49,8 @@ func (p Place) Log() string { return filepath.Join(p.Dir, "agent.log") }
 func (p Place) Queue() string { return filepath.Join(p.Dir, "queue") }
 
 // Make makes the directories. They are the user's alone, which is what keeps
-// others from the socket; one that is not is an error.
+// others from the socket: if others may enter one of the user's, they may not any
+// more; if it is not the user's, that is an error.
 func (p Place) Make() error {
 	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
 		return err
@@ -57,7 +58,11 @@ func (p Place) Make() error {
 	if err := os.MkdirAll(p.socket, 0o700); err != nil {
 		return err
 	}
-	return p.check()
+	err := p.check()
+	if errors.Is(err, errNotPrivate) && os.Chmod(p.socket, 0o700) == nil { // only its owner can do that
+		err = p.check()
+	}
+	return err
 }
 
 var errNotPrivate = errors.New("it must belong to you and to nobody else (chmod 700)")

@@ -242,6 +242,33 @@ func TestConnectRefuses(t *testing.T) {
 	}
 }
 
+// A directory of the user's that others may enter, as another program may have
+// made it, is made private; a link is not followed to one.
+func TestMakePrivate(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CACHE_HOME", home)
+	p, err := session.FindPlace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(p.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Make(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(p.Dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := errors.Join(os.Rename(p.Dir, p.Dir+"2"), os.Symlink(p.Dir+"2", p.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Make(); err == nil {
+		t.Error("a link is taken")
+	}
+}
+
 // A long path is too long for a socket, which then lives elsewhere.
 func TestLongPlace(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(t.TempDir(), strings.Repeat("long", 30)))
