@@ -147,7 +147,7 @@ func TestFullByOthers(t *testing.T) {
 			}
 			until(t, "puts are refused at once", func() bool {
 				start := time.Now()
-				err := tryPut(s, "", action(1), nil)
+				err := tryPut(s, "", action(999), nil)
 				return errors.Is(err, disk.ErrFull) && time.Since(start) < 100*time.Millisecond
 			})
 			n := 0
