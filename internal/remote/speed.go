@@ -9,6 +9,7 @@ import (
 type Speed struct {
 	mu        sync.Mutex
 	roundTrip time.Duration
+	trips     int
 	bytes     float64 // read lately
 	seconds   float64 // that waiting for them took
 }
@@ -17,6 +18,9 @@ const (
 	// settle is what part of a longer round trip than before is believed: a server
 	// that had to think is more common than a network that has become slower.
 	settle = 1.0 / 16
+	// tripsMin is how many round trips must have been made for the shortest of them
+	// to mean anything: a server that has just started thinks for longer.
+	tripsMin = 3
 	// window is how many bytes are remembered: enough to be past a connection's
 	// slow start, few enough to follow a network that changes.
 	window = 32 << 20
@@ -28,8 +32,12 @@ const (
 func (s *Speed) addRoundTrip(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.trips++
 	if s.roundTrip == 0 || d < s.roundTrip {
 		s.roundTrip = d
+		return
+	}
+	if s.trips <= tripsMin {
 		return
 	}
 	s.roundTrip += time.Duration(settle * float64(d-s.roundTrip))
@@ -51,6 +59,9 @@ func (s *Speed) addTransfer(n int, d time.Duration) {
 func (s *Speed) RoundTrip() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.trips < tripsMin {
+		return 0
+	}
 	return s.roundTrip
 }
 

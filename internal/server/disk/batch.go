@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/larder-build/larder/internal/entry"
 )
@@ -30,11 +31,16 @@ type Batch struct {
 	ns      string
 	records []*record
 	index   map[string]int // of an ident in records
-	files   []*os.File     // written, not synced
+	files   []bodyFile     // written, not synced
 	dirs    map[string]struct{}
 	inline  int64 // bytes
 	done    bool
 	kept    bool // files are, or may be, referred to
+}
+
+type bodyFile struct {
+	vfs.File
+	number uint64
 }
 
 // NewBatch returns an empty batch. Close it when done with it.
@@ -122,7 +128,7 @@ func (b *Batch) addFile(r *record, sum uint32, body io.Reader) error {
 		return err
 	}
 	r.number = number
-	b.files = append(b.files, f)
+	b.files = append(b.files, bodyFile{f, number})
 	b.dirs[dir] = struct{}{}
 	return nil
 }
@@ -132,9 +138,8 @@ func (b *Batch) drop(number uint64) {
 	if number == 0 {
 		return
 	}
-	name := b.s.bodyPath(number)
 	for i, f := range b.files {
-		if f.Name() == name {
+		if f.number == number {
 			f.Close()
 			b.files = append(b.files[:i], b.files[i+1:]...)
 			break
@@ -188,7 +193,7 @@ func (b *Batch) commit() error {
 		return err
 	}
 	for dir := range b.dirs {
-		if err := syncDir(dir); err != nil {
+		if err := syncDir(b.s.fs, dir); err != nil {
 			return err
 		}
 	}

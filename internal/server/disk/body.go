@@ -80,11 +80,7 @@ func (s *Store) loadNumbers(db *pebble.DB) error {
 }
 
 func (s *Store) openBodies() error {
-	dir := s.path(bodiesDir)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
-	return syncDir(s.options.Dir)
+	return s.fs.MkdirAll(s.path(bodiesDir), 0o777)
 }
 
 // bodyDir is the directory of a file: 256 consecutive numbers share one, so that
@@ -97,17 +93,17 @@ func (s *Store) bodyPath(number uint64) string {
 	return s.path(bodiesDir, fmt.Sprintf("%02x", byte(number>>8)), strconv.FormatUint(number, 16))
 }
 
-func (s *Store) createBody(number uint64) (f *os.File, dir string, err error) {
-	create := func() (*os.File, error) {
-		return os.OpenFile(s.bodyPath(number), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+func (s *Store) createBody(number uint64) (f vfs.File, dir string, err error) {
+	create := func() (vfs.File, error) {
+		return s.fs.Create(s.bodyPath(number), vfs.WriteCategoryUnspecified)
 	}
 	dir = s.bodyDir(number)
 	f, err = create()
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
+		if err := s.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, "", err
 		}
-		if err := syncDir(s.path(bodiesDir)); err != nil {
+		if err := syncDir(s.fs, s.path(bodiesDir)); err != nil {
 			return nil, "", err
 		}
 		f, err = create()
@@ -115,9 +111,40 @@ func (s *Store) createBody(number uint64) (f *os.File, dir string, err error) {
 	return f, dir, err
 }
 
+// A bodyReader is an open file with a body.
+type bodyReader interface {
+	io.ReadCloser
+	io.ReaderAt
+}
+
+// openBody opens the file of a body, which on the system's own file system is an
+// *os.File: only of such io.Copy can hand on the bytes without reading them.
+func (s *Store) openBody(number uint64) (f bodyReader, size int64, err error) {
+	if s.fs != vfs.Default {
+		f, err := s.fs.Open(s.bodyPath(number))
+		if err != nil {
+			return nil, 0, err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, 0, errors.Join(err, f.Close())
+		}
+		return f, info.Size(), nil
+	}
+	file, err := os.Open(s.bodyPath(number))
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, info.Size(), nil
+}
+
 // removeBody removes a file that nothing refers to. What cannot be removed (on
 // Windows, while it is read) is found by the sweep after the next Open.
-func (s *Store) removeBody(number uint64) { os.Remove(s.bodyPath(number)) }
+func (s *Store) removeBody(number uint64) { s.fs.Remove(s.bodyPath(number)) }
 
 // readInto fills p from r, and returns the sum of it. It calls r.Read no more
 // once p is full, but minds an error that comes with the last bytes.
@@ -134,7 +161,7 @@ func readInto(p []byte, r io.Reader) (sum uint32, err error) {
 
 // copyExactly is readInto to a file. The writes are large; an error of r is
 // told from one of f by the wrapping of the latter, which is a *fs.PathError.
-func copyExactly(f *os.File, r io.Reader, size int64) (sum uint32, err error) {
+func copyExactly(f io.Writer, r io.Reader, size int64) (sum uint32, err error) {
 	buf := make([]byte, copyBytes)
 	for size > 0 {
 		p := buf[:min(size, copyBytes)]
@@ -158,8 +185,8 @@ func unexpected(err error) error {
 }
 
 // syncDir brings the names in a directory to the disk, where the system can do it.
-func syncDir(dir string) error {
-	d, err := vfs.Default.OpenDir(dir)
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err
 	}

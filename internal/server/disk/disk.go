@@ -34,7 +34,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -76,11 +75,14 @@ type Options struct {
 	Reserve  int64            // bytes set aside for a full disk, which is one with less than four times that; 0: 64 MiB
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: none
+
+	fs vfs.FS // of tests; nil: the system's
 }
 
 // A Store is an open store.
 type Store struct {
 	options Options
+	fs      vfs.FS
 	lock    *pebble.Lock // of Dir
 	db      *pebble.DB
 	guard   *guard
@@ -116,10 +118,13 @@ func Open(o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
 	if o.Reserve == 0 {
 		o.Reserve = defaultReserve
 	}
-	s := &Store{options: o, wake: make(chan struct{}, 1)}
+	s := &Store{options: o, fs: o.fs, wake: make(chan struct{}, 1)}
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", o.Dir, full(err))
 	}
@@ -139,10 +144,10 @@ func Open(o Options) (*Store, error) {
 
 func (s *Store) open() (err error) {
 	dir := s.options.Dir
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := s.makeDir(); err != nil {
 		return err
 	}
-	if s.lock, err = pebble.LockDirectory(dir, vfs.Default); err != nil {
+	if s.lock, err = pebble.LockDirectory(dir, s.fs); err != nil {
 		return fmt.Errorf("lock it, which another process may have done: %w", err)
 	}
 	defer func() {
@@ -154,6 +159,9 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	err = s.openIndex()
+	if err == nil {
+		return syncDir(s.fs, dir) // Pebble does not do it for the directory that it makes
+	}
 	if !isDamage(err) {
 		return err
 	}
@@ -162,7 +170,30 @@ func (s *Store) open() (err error) {
 	if err := s.setAside(); err != nil {
 		return fmt.Errorf("set the damaged index aside: %w", err)
 	}
-	return s.openIndex()
+	if err := s.openIndex(); err != nil {
+		return err
+	}
+	return syncDir(s.fs, dir)
+}
+
+// makeDir makes the store's directory, so that it is there after a crash.
+func (s *Store) makeDir() error {
+	var made []string
+	for dir := s.options.Dir; dir != s.fs.PathDir(dir); dir = s.fs.PathDir(dir) {
+		if _, err := s.fs.Stat(dir); err == nil {
+			break
+		}
+		made = append(made, dir)
+	}
+	if err := s.fs.MkdirAll(s.options.Dir, 0o777); err != nil {
+		return err
+	}
+	for _, dir := range made {
+		if err := syncDir(s.fs, s.fs.PathDir(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends all that the store does by itself, and waits for calls that are

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/larder-build/larder/internal/entry"
 )
 
@@ -136,7 +136,7 @@ func (s *Store) Check(orphans bool) error {
 			report("%x: file %x is not noted", ident, m.number)
 		}
 		delete(files, m.number)
-		info, err := os.Stat(s.bodyPath(m.number))
+		info, err := s.fs.Stat(s.bodyPath(m.number))
 		if err != nil || info.Size() != r.size {
 			report("%x: file %x of %d bytes: %v", ident, m.number, r.size, err)
 		}
@@ -161,16 +161,22 @@ func (s *Store) checkFiles(metas map[string]meta) error {
 		}
 	}
 	var errs []error
-	dirs, err := os.ReadDir(s.path(bodiesDir))
+	dirs, err := s.fs.List(s.path(bodiesDir))
 	errs = append(errs, err)
 	for _, d := range dirs {
-		list, err := os.ReadDir(s.path(bodiesDir, d.Name()))
+		list, err := s.fs.List(s.path(bodiesDir, d))
 		errs = append(errs, err)
 		for _, f := range list {
-			if name := s.path(bodiesDir, d.Name(), f.Name()); !names[name] {
+			if name := s.path(bodiesDir, d, f); !names[name] {
 				errs = append(errs, fmt.Errorf("file of nobody: %s", name))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// OpenOn opens a store on another file system than the machine's.
+func OpenOn(fs vfs.FS, o Options) (*Store, error) {
+	o.fs = fs
+	return Open(o)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/larder-build/larder/internal/entry"
@@ -19,8 +18,8 @@ type Item struct {
 
 	s      *Store
 	ident  string
-	value  []byte   // the record, of an entry with a file
-	file   *os.File // nil: the body is in inline
+	value  []byte     // the record, of an entry with a file
+	file   bodyReader // nil: the body is in inline
 	sum    uint32
 	inline []byte
 	body   io.Reader
@@ -150,21 +149,18 @@ func (s *Store) open1(ident string) (*Item, error) {
 		return i, nil
 	}
 	i.Header.Stored = r.size // what an Item of a blob goes by
-	i.file, err = os.Open(s.bodyPath(r.number))
+	var size int64
+	i.file, size, err = s.openBody(r.number)
 	if errors.Is(err, fs.ErrNotExist) {
 		return i, errGone
 	}
 	if err != nil {
 		return nil, err
 	}
-	info, err := i.file.Stat()
-	if err == nil && info.Size() != r.size {
-		s.drop(ident, value)
-		err = ErrNotFound
-	}
-	if err != nil {
+	if size != r.size {
 		i.file.Close()
-		return nil, err
+		s.drop(ident, value)
+		return nil, ErrNotFound
 	}
 	i.body = &io.LimitedReader{R: i.file, N: r.size}
 	return i, nil

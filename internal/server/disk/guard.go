@@ -52,8 +52,8 @@ type guard struct {
 	err     error         // why
 }
 
-func newGuard(path string, size int64, logf func(string, ...any)) *guard {
-	return &guard{FS: vfs.Default, path: path, size: size, logf: logf,
+func newGuard(fs vfs.FS, path string, size int64, logf func(string, ...any)) *guard {
+	return &guard{FS: fs, path: path, size: size, logf: logf,
 		stuckC: make(chan struct{}), failed: make(chan struct{})}
 }
 
@@ -122,8 +122,8 @@ func (g *guard) release() bool {
 		g.low = true
 		g.logf("the disk is full")
 	}
-	info, err := os.Stat(g.path)
-	return err == nil && info.Size() > 0 && os.Remove(g.path) == nil
+	info, err := g.FS.Stat(g.path)
+	return err == nil && info.Size() > 0 && g.FS.Remove(g.path) == nil
 }
 
 // refill makes the reserve again if it is gone and there is room for more than
@@ -146,16 +146,16 @@ func (g *guard) refill() bool {
 // makeReserve makes the reserve, unless it is there. It writes what no file
 // system can keep in less than its size.
 func (g *guard) makeReserve() error {
-	if info, err := os.Stat(g.path); err == nil && info.Size() == g.size {
+	if info, err := g.FS.Stat(g.path); err == nil && info.Size() == g.size {
 		return nil
 	}
-	f, err := os.Create(g.path)
+	f, err := g.FS.Create(g.path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
 	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{}), g.size)
 	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(g.path)
+		g.FS.Remove(g.path)
 	}
 	return err
 }
@@ -230,6 +230,13 @@ func (g *guard) try(name string, floor int64, op func() error) error {
 }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	if strings.HasPrefix(filepath.Base(name), "marker.") {
+		// Pebble's markers name a file that it has made just before. On a file system
+		// that may keep the one and lose the other, the index would be damaged.
+		if err := syncDir(g.FS, filepath.Dir(name)); err != nil {
+			return nil, err
+		}
+	}
 	err = g.do(name, g.floor(name, c), func() (err error) { f, err = g.FS.Create(name, c); return err })
 	return g.wrap(name, g.floor(name, c), f, err)
 }

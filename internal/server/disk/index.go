@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 const (
@@ -50,11 +50,11 @@ var errDamage = errors.New("index is damaged")
 
 // openIndex opens Pebble and reads the little that is needed to start.
 func (s *Store) openIndex() error {
-	if _, err := os.Stat(s.path(damageMark)); err == nil {
+	if _, err := s.fs.Stat(s.path(damageMark)); err == nil {
 		return fmt.Errorf("%w: it was found so in use", errDamage)
 	}
 	log := s.options.Log
-	g := newGuard(s.path(reserveName), s.options.Reserve, func(format string, args ...any) {
+	g := newGuard(s.fs, s.path(reserveName), s.options.Reserve, func(format string, args ...any) {
 		log.Warn("store: "+fmt.Sprintf(format, args...), "dir", s.options.Dir)
 	})
 	if err := g.makeReserve(); noRoom(err) {
@@ -163,7 +163,7 @@ func (s *Store) listen(g *guard) *pebble.EventListener {
 			}
 			s.options.Log.Error("store: the index is damaged; it will start empty when it is opened anew",
 				"dir", s.options.Dir, "file", info.Path, "error", info.Details)
-			if err := os.WriteFile(s.path(damageMark), nil, 0o666); err != nil {
+			if err := s.markDamaged(); err != nil {
 				s.log("mark the index as damaged", err)
 			}
 		},
@@ -199,7 +199,7 @@ func (l pebbleLog) Fatalf(format string, args ...any) {
 
 // checkFormat refuses an index of a later larderd, which is not a damaged one.
 func (s *Store) checkFormat() error {
-	desc, err := pebble.Peek(s.path(indexDir), newGuard("", 0, nil).FS)
+	desc, err := pebble.Peek(s.path(indexDir), s.fs)
 	if err == nil && desc.Exists && desc.FormatMajorVersion > indexFormat {
 		return fmt.Errorf("index has format %d, of a later version of larderd", desc.FormatMajorVersion)
 	}
@@ -242,6 +242,15 @@ func isDamage(err error) bool {
 	return strings.Contains(err.Error(), "size mismatch") || strings.Contains(err.Error(), "pebble: invalid")
 }
 
+// markDamaged has the next Open set the index aside.
+func (s *Store) markDamaged() error {
+	f, err := s.fs.Create(s.path(damageMark), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // setAside moves the index away, with its bodies, which nothing else refers to.
 // Only the last such index is kept; the sweep removes the bodies.
 func (s *Store) setAside() error {
@@ -249,17 +258,20 @@ func (s *Store) setAside() error {
 		return err
 	}
 	aside := s.path(asidePrefix + s.options.Now().UTC().Format("20060102T150405Z"))
-	if err := os.Mkdir(aside, 0o777); err != nil {
+	if err := s.fs.MkdirAll(aside, 0o777); err != nil {
 		return err
 	}
 	// The bodies first: a crash in between leaves an index that is as damaged as it
 	// was, and not bodies that a new index would take for its own.
 	for _, name := range []string{bodiesDir, indexDir} {
-		if err := os.Rename(s.path(name), filepath.Join(aside, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.fs.Rename(s.path(name), filepath.Join(aside, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := syncDir(s.fs, s.options.Dir); err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(s.path(damageMark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.fs.Remove(s.path(damageMark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return s.openBodies()
@@ -267,13 +279,13 @@ func (s *Store) setAside() error {
 
 // removeAside removes what setAside has kept.
 func (s *Store) removeAside() error {
-	names, err := os.ReadDir(s.options.Dir)
+	names, err := s.fs.List(s.options.Dir)
 	if err != nil {
 		return err
 	}
-	for _, d := range names {
-		if strings.HasPrefix(d.Name(), asidePrefix) {
-			if err := os.RemoveAll(s.path(d.Name())); err != nil {
+	for _, name := range names {
+		if strings.HasPrefix(name, asidePrefix) {
+			if err := s.fs.RemoveAll(s.path(name)); err != nil {
 				return err
 			}
 		}

@@ -3,10 +3,10 @@ package disk
 import (
 	"context"
 	"errors"
-	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -28,12 +28,12 @@ func (s *Store) sweep(ctx context.Context) {
 }
 
 func (s *Store) sweepDirs(ctx context.Context) (files int, bytes int64, err error) {
-	dirs, err := os.ReadDir(s.path(bodiesDir))
+	dirs, err := s.fs.List(s.path(bodiesDir))
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, d := range dirs {
-		n, b, err := s.sweepDir(ctx, s.path(bodiesDir, d.Name()))
+		n, b, err := s.sweepDir(ctx, s.path(bodiesDir, d))
 		files += n
 		bytes += b
 		if err != nil || ctx.Err() != nil {
@@ -44,38 +44,31 @@ func (s *Store) sweepDirs(ctx context.Context) (files int, bytes int64, err erro
 }
 
 func (s *Store) sweepDir(ctx context.Context, dir string) (files int, bytes int64, err error) {
-	d, err := os.Open(dir)
+	names, err := s.fs.List(dir)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer d.Close()
-	for ctx.Err() == nil {
-		names, err := d.ReadDir(256)
-		for _, name := range names {
-			number, err := strconv.ParseUint(name.Name(), 16, 64)
-			if err != nil || number >= s.numbers.atOpen || s.bodyPath(number) != filepath.Join(dir, name.Name()) {
-				continue
-			}
-			_, closer, err := s.db.Get(fileKey(number))
-			if err == nil {
-				closer.Close()
-				continue
-			}
-			if !errors.Is(err, pebble.ErrNotFound) {
-				return files, bytes, err
-			}
-			if info, err := name.Info(); err == nil {
-				bytes += info.Size()
-			}
-			if err := os.Remove(filepath.Join(dir, name.Name())); err == nil {
-				files++
-			}
+	for _, name := range names {
+		if ctx.Err() != nil {
+			break
 		}
-		if err == io.EOF {
-			return files, bytes, nil
+		path := filepath.Join(dir, name)
+		number, err := strconv.ParseUint(name, 16, 64)
+		if err != nil || number >= s.numbers.atOpen || s.bodyPath(number) != path {
+			continue
 		}
-		if err != nil {
+		_, closer, err := s.db.Get(fileKey(number))
+		if err == nil {
+			closer.Close()
+			continue
+		}
+		if !errors.Is(err, pebble.ErrNotFound) {
 			return files, bytes, err
+		}
+		info, err := s.fs.Stat(path)
+		if err == nil && s.fs.Remove(path) == nil {
+			files++
+			bytes += info.Size()
 		}
 	}
 	return files, bytes, nil
@@ -83,12 +76,15 @@ func (s *Store) sweepDir(ctx context.Context, dir string) (files int, bytes int6
 
 // removeAsideBodies removes what setAside has moved away with an index.
 func (s *Store) removeAsideBodies() error {
-	names, err := filepath.Glob(s.path(asidePrefix+"*", bodiesDir))
+	names, err := s.fs.List(s.options.Dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := os.RemoveAll(name); err != nil {
+		if !strings.HasPrefix(name, asidePrefix) {
+			continue
+		}
+		if err := s.fs.RemoveAll(s.path(name, bodiesDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
