@@ -25,6 +25,7 @@ internal/body            internal/entry github.com/klauspost/compress/zstd
 internal/cli             -
 internal/config          github.com/BurntSushi/toml
 internal/entry           -
+internal/entrytest       internal/entry
 internal/faulttest       -
 internal/filelock        -
 internal/helper          cacheprog internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix

@@ -189,6 +189,9 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 		req.Header = r.header
 	}
 	req.Header.Set("User-Agent", c.agent)
+	// All requests may be repeated, which package http does, with this, where a
+	// connection has gone that was kept: after a restart of the server.
+	req.Header["Idempotency-Key"] = nil
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
