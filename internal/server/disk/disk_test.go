@@ -85,6 +85,18 @@ func check(t testing.TB, s *disk.Store) {
 	}
 }
 
+// until waits for what the store does by itself.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain waited until %s", what)
+		}
+	}
+}
+
 func action(n int) entry.ActionID {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(n))

@@ -48,18 +48,6 @@ func fillDisk(t *testing.T, name string, left int) {
 	}
 }
 
-// until waits for the keeper, which looks at a full disk every now and then.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited until %s", what)
-		}
-	}
-}
-
 // A store that is allowed more than there is room goes on by dropping the oldest.
 func TestFullBySelf(t *testing.T) {
 	for _, size := range []int{10_000, 100 << 10} {
