@@ -32,21 +32,23 @@ func runCommand() cli.Command {
 		Short: "run a command with the cache on, then say what the cache did",
 		Long: `Every go command that CMD starts, itself included, uses Larder: run sets
 GOCACHEPROG for it to this very program with the flags given here. The summary
-goes to standard error; the exit code is CMD's own.`,
+goes to standard error, and in GitHub Actions to the step's page too; the exit
+code is CMD's own.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			flags := config.AddFlags(fs)
 			asJSON := fs.Bool("json", false, "print the summary as one line of JSON")
+			metrics := fs.String("metrics", "", "also write it to `FILE` as OpenMetrics text, such as a metrics report of GitLab")
 			return func(ctx context.Context, args []string) error {
 				if len(args) == 0 {
 					return &cli.HintError{Err: &cli.UsageError{What: "no command to run"}, Hint: "for example: larder run -- go build ./..."}
 				}
-				return run(ctx, flags, args, *asJSON)
+				return run(ctx, flags, args, *asJSON, *metrics)
 			}
 		},
 	}
 }
 
-func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool) error {
+func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool, metricsFile string) error {
 	log, err := os.CreateTemp("", "larder-run-*.jsonl")
 	if err != nil {
 		return fmt.Errorf("make a file for the run's sessions: %w", err)
@@ -77,6 +79,7 @@ func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool) e
 		total.Add(s)
 	}
 	writeRun(total, took, asJSON)
+	reportRun(args, total, took, metricsFile)
 	flushRun(ctx, flags)
 	if code != 0 {
 		return &cli.ExitError{Code: code}

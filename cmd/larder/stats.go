@@ -24,6 +24,8 @@ time saved on the clock is less.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			flags := config.AddFlags(fs)
 			asJSON := fs.Bool("json", false, "print JSON")
+			markdown := fs.Bool("markdown", false, "print the total as a table in Markdown")
+			openMetrics := fs.Bool("openmetrics", false, "print the total as OpenMetrics text")
 			last := fs.Int("n", 10, "how many of the last `sessions` to list")
 			reset := fs.Bool("reset", false, "forget all sessions")
 			return func(ctx context.Context, args []string) error {
@@ -34,6 +36,18 @@ time saved on the clock is less.`,
 				log := stats.OpenLog(cfg.Dir)
 				if *reset {
 					return log.Reset()
+				}
+				if *markdown || *openMetrics {
+					total, _, err := log.Read()
+					if err != nil {
+						return fmt.Errorf("read the sessions: %w", err)
+					}
+					if *markdown {
+						writeMarkdown(os.Stdout, "", total, 0)
+					} else {
+						writeOpenMetrics(os.Stdout, total)
+					}
+					return nil
 				}
 				return showStats(log, cfg.Dir, *last, *asJSON)
 			}
