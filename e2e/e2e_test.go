@@ -69,6 +69,10 @@ func TestScripts(t *testing.T) {
 		t.Skip("the scripts build the standard library again and again")
 	}
 	moduleCache, proxy, sumdb, goroot := goEnv(t, "GOMODCACHE"), goEnv(t, "GOPROXY"), goEnv(t, "GOSUMDB"), goEnv(t, "GOROOT")
+	deploy, err := filepath.Abs("../deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -80,7 +84,7 @@ func TestScripts(t *testing.T) {
 				"HOME": filepath.Join(env.WorkDir, "home"), "GOCACHE": filepath.Join(env.WorkDir, "cache"),
 				"TMPDIR": filepath.Join(env.WorkDir, ".tmp"), "GOMODCACHE": moduleCache, "GOPROXY": proxy, "GOSUMDB": sumdb,
 				"GOENV": "off", "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local", "GOTELEMETRY": "off",
-				"GOCACHEPROG": "larder", "GORACE": "", "E2E_BIN": os.Getenv("LARDER_E2E_BIN"),
+				"GOCACHEPROG": "larder", "GORACE": "", "E2E_BIN": os.Getenv("LARDER_E2E_BIN"), "DEPLOY": deploy,
 			} {
 				env.Setenv(name, value)
 			}
