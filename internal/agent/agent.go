@@ -45,6 +45,7 @@ const stuckIdle = time.Hour
 // An agent is a running agent.
 type agent struct {
 	place   session.Place
+	socket  os.FileInfo
 	version string
 	log     *slog.Logger
 	codec   *body.Codec
@@ -86,9 +87,13 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.Remove(o.Place.Socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the old socket: %w", err)
 	}
-	listener, err := net.Listen("unix", o.Place.Socket())
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: o.Place.Socket(), Net: "unix"})
 	if err != nil {
 		return err
+	}
+	socket, err := os.Lstat(o.Place.Socket())
+	if err != nil {
+		return fmt.Errorf("look at the agent's own socket: %w", err)
 	}
 	if err := os.WriteFile(o.Place.PID(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		listener.Close()
@@ -99,7 +104,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	a := &agent{
-		place: o.Place, version: o.Version, log: o.Log, codec: body.NewCodec(), ctx: ctx,
+		place: o.Place, socket: socket, version: o.Version, log: o.Log, codec: body.NewCodec(), ctx: ctx,
 		sessions: make(map[*conn]bool), upstreams: make(map[session.Remote]*upstream), stores: make(map[string]*sharedStore),
 		lastUsed: time.Now(),
 	}
@@ -113,10 +118,14 @@ func Run(ctx context.Context, o Options) error {
 		once.Do(func() {
 			// In this order: once the socket is gone another agent may begin, and
 			// once the lock is, it may upload.
+			own := a.reachable() // else what is there is another one's
+			listener.SetUnlinkOnClose(own)
 			listener.Close()
 			stopUploads()
 			a.uploads.wait()
-			os.Remove(o.Place.PID())
+			if own {
+				os.Remove(o.Place.PID())
+			}
 			lock.Close()
 			close(leaving)
 		})
@@ -131,7 +140,7 @@ func Run(ctx context.Context, o Options) error {
 	}()
 	go func() {
 		defer watching.Done()
-		a.leaveWhenIdle(o.Idle, leaving)
+		a.leaveWhenUseless(o.Idle, leaving)
 	}()
 	for {
 		c, err := listener.Accept()
@@ -156,10 +165,20 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// leaveWhenIdle ends the agent when it is not needed.
-func (a *agent) leaveWhenIdle(idle time.Duration, leaving <-chan struct{}) {
-	const looks = 10
-	tick := time.NewTicker(max(idle/looks, time.Millisecond))
+// reachable reports whether the agent's socket is where helpers look for it, and
+// not one that somebody else has made since.
+func (a *agent) reachable() bool {
+	info, err := os.Lstat(a.place.Socket())
+	return err == nil && os.SameFile(info, a.socket)
+}
+
+// reachableLook is how often an agent looks whether it is reachable: directories
+// for temporary files are swept, caches are removed.
+const reachableLook = time.Second
+
+// leaveWhenUseless ends the agent when it is not needed, or cannot be found.
+func (a *agent) leaveWhenUseless(idle time.Duration, leaving <-chan struct{}) {
+	tick := time.NewTicker(min(max(idle/10, time.Millisecond), reachableLook))
 	defer tick.Stop()
 	for {
 		select {
@@ -171,7 +190,9 @@ func (a *agent) leaveWhenIdle(idle time.Duration, leaving <-chan struct{}) {
 		since := time.Since(a.lastUsed)
 		busy := len(a.sessions) > 0
 		a.mu.Unlock()
-		if busy || since < idle || since < stuckIdle && !a.uploads.drained() {
+		if !a.reachable() {
+			a.log.Warn("the socket has gone", "socket", a.place.Socket())
+		} else if busy || since < idle || since < stuckIdle && !a.uploads.drained() {
 			continue
 		}
 		a.leave()

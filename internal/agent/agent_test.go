@@ -591,3 +591,34 @@ func TestOneAgent(t *testing.T) {
 		t.Errorf("its socket: %v", err)
 	}
 }
+
+// An agent that cannot be found any more ends, and leaves alone what another one
+// has made in its place since.
+func TestSocketGone(t *testing.T) {
+	m := startMachine(t)
+	if err := os.Remove(m.place.Socket()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-m.ended; err != nil {
+		t.Error(err)
+	}
+	m.startAgent(time.Hour)
+	first := m.ended
+	for _, dir := range []string{m.place.Dir, filepath.Dir(m.place.Socket())} {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.startAgent(time.Hour)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	c, err := session.Connect(context.Background(), m.place, nil, session.Hello{Version: "v1.0.0"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := os.Stat(m.place.PID()); err != nil {
+		t.Error(err)
+	}
+}

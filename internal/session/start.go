@@ -17,6 +17,9 @@ const (
 	// startLimit is how long a helper waits for an agent that it has started.
 	// On an idle machine it takes 30 ms.
 	startLimit = 3 * time.Second
+	// startAgain is how long a helper waits before it starts an agent once more,
+	// where another one has the place and does not listen: that one is about to end.
+	startAgain = 200 * time.Millisecond
 	// startPoll is the time between two looks whether it is there.
 	startPoll = 3 * time.Millisecond
 	// logBytesMax is the size at which the agent's log begins anew.
@@ -63,31 +66,31 @@ func (s Starter) start(ctx context.Context) (conn, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
 	}
 	defer starting.Close() // and so unlocks
-	ended := make(chan error, 1)
+	var ended chan error   // of the agent that this helper has started
 	if mine, err := filelock.Try(starting); mine || err != nil {
-		process, err := s.spawn()
-		if err != nil {
+		if ended, err = s.spawn(); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
 		}
-		go func() { // ends with the agent or with this process, whichever is first
-			state, err := process.Wait()
-			if err == nil && state.Success() {
-				return // another one was there already
-			}
-			ended <- fmt.Errorf("%w: larderd agent: %v; its log is %s", ErrNoAgent, state, s.Place.Log())
-		}()
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	poll := time.NewTicker(startPoll)
 	defer poll.Stop()
+	var again <-chan time.Time
 	for {
 		if c, err := dial(s.Place.Socket()); err == nil {
 			return c, nil
 		}
 		select {
 		case err := <-ended:
-			return nil, err
+			if err != nil {
+				return nil, fmt.Errorf("%w: larderd agent: %w; its log is %s", ErrNoAgent, err, s.Place.Log())
+			}
+			ended, again = nil, time.After(startAgain)
+		case <-again:
+			if ended, err = s.spawn(); err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
+			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: it does not listen after %v; its log is %s", ErrNoAgent, startLimit, s.Place.Log())
 		case <-poll.C:
@@ -95,9 +98,10 @@ func (s Starter) start(ctx context.Context) (conn, error) {
 	}
 }
 
-// spawn starts the agent's process. It inherits nothing that the go command or a
+// spawn starts the agent's process, and says when and how it has ended: well, if
+// another one was there already. It inherits nothing that the go command or a
 // terminal waits for.
-func (s Starter) spawn() (*os.Process, error) {
+func (s Starter) spawn() (ended chan error, err error) {
 	program, err := s.program()
 	if err != nil {
 		return nil, err
@@ -112,11 +116,23 @@ func (s Starter) spawn() (*os.Process, error) {
 		return nil, err
 	}
 	defer log.Close()
-	return os.StartProcess(program, []string{program, "agent"}, &os.ProcAttr{
+	process, err := os.StartProcess(program, []string{program, "agent"}, &os.ProcAttr{
 		Dir:   s.Place.Dir, // the build's directory may be removed or unmounted
 		Files: []*os.File{null, null, log},
 		Sys:   detached(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	ended = make(chan error, 1)
+	go func() { // ends with the agent or with this process, whichever is first
+		state, err := process.Wait()
+		if err == nil && !state.Success() {
+			err = errors.New(state.String())
+		}
+		ended <- err
+	}()
+	return ended, nil
 }
 
 func (s Starter) openLog() (*os.File, error) {
