@@ -64,12 +64,13 @@ type outcome struct {
 	exits    []int
 	binaries map[string][sha256.Size]byte
 	verdicts []string // of tests, sorted
+	output   string   // of go commands that failed, for a person
 }
 
 func (o outcome) diff(want outcome) error {
 	switch {
 	case !slices.Equal(o.exits, want.exits):
-		return fmt.Errorf("exit codes %v, want %v", o.exits, want.exits)
+		return fmt.Errorf("exit codes %v, want %v\n%s", o.exits, want.exits, o.output)
 	case !maps.Equal(o.binaries, want.binaries):
 		return fmt.Errorf("binaries %x, want %x", o.binaries, want.binaries)
 	case !slices.Equal(o.verdicts, want.verdicts):
@@ -181,11 +182,14 @@ func (l *Lab) run(ctx context.Context, dir string, env []string) (o outcome, err
 		{"test", "-v", "./..."},
 		{"vet", "./..."},
 	} {
-		code, stdout, err := l.goCommand(ctx, dir, env, args...)
+		code, stdout, stderr, err := l.goCommand(ctx, dir, env, args...)
 		if err != nil {
 			return o, err
 		}
 		o.exits = append(o.exits, code)
+		if code != 0 {
+			o.output += fmt.Sprintf("go %s:\n%s\n%s\n", strings.Join(args, " "), stdout, stderr)
+		}
 		if args[0] == "test" {
 			o.verdicts = verdicts(stdout)
 		}
@@ -194,7 +198,7 @@ func (l *Lab) run(ctx context.Context, dir string, env []string) (o outcome, err
 	return o, err
 }
 
-func (l *Lab) goCommand(ctx context.Context, dir string, env []string, args ...string) (code int, stdout []byte, err error) {
+func (l *Lab) goCommand(ctx context.Context, dir string, env []string, args ...string) (code int, stdout, stderr []byte, err error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Env = dir, env
 	cmd.WaitDelay = 10 * time.Second
@@ -203,17 +207,17 @@ func (l *Lab) goCommand(ctx context.Context, dir string, env []string, args ...s
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if ctx.Err() != nil {
-		return 0, nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), ctx.Err(), errOut.Bytes())
+		return 0, nil, nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), ctx.Err(), errOut.Bytes())
 	}
 	if errors.As(err, &exit) {
-		return exit.ExitCode(), out.Bytes(), nil
+		return exit.ExitCode(), out.Bytes(), errOut.Bytes(), nil
 	}
 	if err == nil {
 		for line := range strings.Lines(errOut.String()) {
 			l.say("  %s", strings.TrimSpace(line))
 		}
 	}
-	return 0, out.Bytes(), err
+	return 0, out.Bytes(), errOut.Bytes(), err
 }
 
 // verdict finds what a test run says of tests and packages, but not how long they
