@@ -19,6 +19,7 @@ cacheprog                -
 cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/session internal/stats internal/store golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/cli internal/config internal/entry internal/faulttest internal/server internal/server/auth internal/server/disk internal/session internal/store golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/entry
+e2e/soak                 internal/soak
 internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store golang.org/x/sync/semaphore
 internal/bench           -
 internal/body            internal/entry github.com/klauspost/compress/zstd
@@ -36,6 +37,7 @@ internal/server          internal/body internal/entry internal/manifest internal
 internal/server/auth     github.com/BurntSushi/toml
 internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs
 internal/session         internal/entry internal/filelock golang.org/x/mod/semver
+internal/soak            internal/bench internal/entry internal/faulttest
 internal/stats           internal/entry
 internal/store           internal/entry internal/filelock
 `

@@ -30,6 +30,9 @@ type Fault struct {
 	// Fails says that the go command itself gives up: that visit's outcome counts
 	// for nothing, only what comes after it does.
 	Fails bool
+	// Damages says that it leaves damage that nobody need have come across:
+	// "larder verify" is to find it and take it out.
+	Damages bool
 }
 
 func (f Fault) String() string { return f.Part + ": " + f.Name }
@@ -190,7 +193,7 @@ func storeFaults() []Fault {
 		{Part: "store", Name: "is emptied", Begin: func(_ context.Context, _ *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
 			return nothing, errors.Join(removeAll(m.cache()), os.MkdirAll(m.cache(), 0o777))
 		}},
-		{Part: "store", Name: "has files that are cut short", Begin: func(_ context.Context, _ *Lab, m *Machine, r *rand.Rand) (func() error, error) {
+		{Part: "store", Name: "has files that are cut short", Damages: true, Begin: func(_ context.Context, _ *Lab, m *Machine, r *rand.Rand) (func() error, error) {
 			return nothing, m.eachFile(func(path string, info fs.FileInfo) error {
 				if r.IntN(3) != 0 || info.Size() == 0 {
 					return nil
@@ -213,7 +216,8 @@ func storeFaults() []Fault {
 		{Part: "store", Name: "is very old", Begin: func(_ context.Context, _ *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
 			return nothing, m.setTimes(time.Unix(0, 0))
 		}},
-		{Part: "store", Name: "is a file", Begin: func(_ context.Context, _ *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
+		// GOCACHE is the go command's own too: it gives up without it.
+		{Part: "store", Name: "is a file", Fails: true, Begin: func(_ context.Context, _ *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
 			aside := m.cache() + ".aside"
 			return func() error {
 				return errors.Join(os.Remove(m.cache()), os.Rename(aside, m.cache()))

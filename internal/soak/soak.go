@@ -33,6 +33,9 @@ func (l *Lab) Suffer(ctx context.Context, m *Machine, f Fault, r *rand.Rand) err
 	if err := m.Visit(ctx); err != nil {
 		return fmt.Errorf("after %v: %w", f, err)
 	}
+	if f.Damages {
+		m.larder(ctx, "larder", "verify") // its exit code says that there was damage
+	}
 	if err := m.CheckWarm(ctx); err != nil {
 		return fmt.Errorf("after %v: %w", f, err)
 	}
