@@ -147,13 +147,14 @@ func findModule(dir string) (module, below string) {
 // modulePath is the path in a go.mod's module line.
 func modulePath(text string) string {
 	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "//")
-		fields := strings.Fields(line)
-		if len(fields) == 2 && fields[0] == "module" {
-			if path, err := strconv.Unquote(fields[1]); err == nil {
-				return path
-			}
-			return fields[1]
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "module")
+		if path := strings.TrimSpace(rest); !ok || path == rest {
+			continue
+		} else if quoted, err := strconv.QuotedPrefix(path); err == nil {
+			path, _ = strconv.Unquote(quoted) // it is what QuotedPrefix has found
+			return path
+		} else if path, _, _ = strings.Cut(path, "//"); len(strings.Fields(path)) == 1 {
+			return strings.TrimSpace(path)
 		}
 	}
 	return ""

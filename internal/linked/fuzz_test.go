@@ -105,7 +105,7 @@ func FuzzInspect(f *testing.F) {
 		f.Add(elfFile(section{".note.go.buildid", elf.SHF_COMPRESSED, compressed(goNote("a/b/c/d")[:min(size, 23)], size)}))
 		f.Add(elfFile(section{".interp", elf.SHF_COMPRESSED, compressed(make([]byte, 1000), size)}, section{name: ".note.go.buildid", data: goNote("a/b/c/d")}))
 	}
-	path := filepath.Join(f.TempDir(), "plain")
+	path := filepath.Join(f.TempDir(), "exe")
 	if err := os.WriteFile(path, plain, 0o777); err != nil {
 		f.Fatal(err)
 	}
@@ -115,7 +115,6 @@ func FuzzInspect(f *testing.F) {
 		f.Fatalf("what should pass does not: %v", err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		path := filepath.Join(t.TempDir(), "exe")
 		if err := os.WriteFile(path, data, 0o777); err != nil {
 			t.Fatal(err)
 		}
