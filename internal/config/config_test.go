@@ -167,7 +167,7 @@ func FuzzParseSize(f *testing.F) {
 	for _, s := range []string{"20GiB", "1.5 mb", "", "kb", "9e9", "İB", "9223372036854775807", "8EiB", ".5k", "1..2", "1 2", "0TiB"} {
 		f.Add(s)
 	}
-	form := regexp.MustCompile(`^(?i)\s*(\d+\.?\d*|\.\d+)\s*(?:([kmgt])(i?b)?|b)?\s*$`)
+	form := regexp.MustCompile(`^(?i)[\s\v]*(\d+\.?\d*|\.\d+)[\s\v]*(?:([kmgt])(i?b)?|b)?[\s\v]*$`)
 	f.Fuzz(func(t *testing.T, s string) {
 		n, err := config.ParseSize(s)
 		if err != nil {

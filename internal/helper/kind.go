@@ -148,7 +148,7 @@ func findModule(dir string) (module, below string) {
 func modulePath(text string) string {
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "module")
-		if path := strings.TrimSpace(rest); !ok || path == rest {
+		if path := strings.TrimSpace(rest); !ok || path == "" || !strings.ContainsRune(" \t\"`", rune(rest[0])) {
 			continue
 		} else if quoted, err := strconv.QuotedPrefix(path); err == nil {
 			path, _ = strconv.Unquote(quoted) // it is what QuotedPrefix has found
