@@ -62,7 +62,7 @@ func TestPage(t *testing.T) {
 	for _, c := range responses.Cases {
 		cases["responses"] = append(cases["responses"], c.Name)
 	}
-	mentioned := regexp.MustCompile("(requests|responses)\\.json#([a-z0-9-]+)").FindAllStringSubmatch(page, -1)
+	mentioned := regexp.MustCompile(`(requests|responses)\.json#([a-z0-9-]+)`).FindAllStringSubmatch(page, -1)
 	for _, m := range mentioned {
 		if !slices.Contains(cases[m[1]], m[2]) {
 			t.Errorf("no case %s", m[0])
