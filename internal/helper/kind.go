@@ -144,16 +144,26 @@ func findModule(dir string) (module, below string) {
 	}
 }
 
-// modulePath is the path in a go.mod's module line.
+// modulePath is the path in a go.mod's module line, or block.
 func modulePath(text string) string {
+	inBlock := false
 	for line := range strings.Lines(text) {
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "module")
-		if path := strings.TrimSpace(rest); !ok || path == "" || !strings.ContainsRune(" \t\"`", rune(rest[0])) {
-			continue
-		} else if quoted, err := strconv.QuotedPrefix(path); err == nil {
-			path, _ = strconv.Unquote(quoted) // it is what QuotedPrefix has found
+		line = strings.TrimSpace(line)
+		if !inBlock {
+			rest, ok := strings.CutPrefix(line, "module")
+			if !ok || rest == "" || !strings.ContainsRune(" \t\"`(", rune(rest[0])) {
+				continue
+			}
+			line = strings.TrimSpace(rest)
+			if block, ok := strings.CutPrefix(line, "("); ok {
+				line, inBlock = strings.TrimSpace(block), true
+			}
+		}
+		if quoted, err := strconv.QuotedPrefix(line); err == nil {
+			path, _ := strconv.Unquote(quoted) // it is what QuotedPrefix has found
 			return path
-		} else if path, _, _ = strings.Cut(path, "//"); len(strings.Fields(path)) == 1 {
+		}
+		if path, _, _ := strings.Cut(line, "//"); len(strings.Fields(path)) == 1 {
 			return strings.TrimSpace(path)
 		}
 	}
