@@ -19,8 +19,10 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 )
@@ -69,8 +71,17 @@ type Problem struct {
 	Instead string // what Larder does instead
 }
 
+// String is one line, whatever is in the values that it names.
 func (p Problem) String() string {
-	return fmt.Sprintf("%s (%s): %s; %s", p.Setting, p.Source, p.What, p.Instead)
+	var b strings.Builder
+	for _, r := range fmt.Sprintf("%s (%s): %s; %s", p.Setting, p.Source, p.What, p.Instead) {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // Variables that are not settings, but Larder's own: the place of the file, and

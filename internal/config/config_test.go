@@ -3,8 +3,10 @@ package config_test
 import (
 	"flag"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -160,28 +162,69 @@ func TestFormatSize(t *testing.T) {
 	}
 }
 
+// FuzzParseSize compares it with the same by other means, and reads again what FormatSize writes.
 func FuzzParseSize(f *testing.F) {
-	for _, s := range []string{"20GiB", "1.5 mb", "", "kb", "9e9", "İB"} {
+	for _, s := range []string{"20GiB", "1.5 mb", "", "kb", "9e9", "İB", "9223372036854775807", "8EiB", ".5k", "1..2", "1 2", "0TiB"} {
 		f.Add(s)
 	}
+	form := regexp.MustCompile(`^(?i)[\s\v]*(\d+\.?\d*|\.\d+)[\s\v]*(?:([kmgt])(i?b)?|b)?[\s\v]*$`)
 	f.Fuzz(func(t *testing.T, s string) {
-		if n, err := config.ParseSize(s); err == nil && n < 0 {
+		n, err := config.ParseSize(s)
+		if err != nil {
+			return
+		}
+		if n < 0 || isASCII(s) && !form.MatchString(s) {
 			t.Errorf("ParseSize(%q) = %d", s, n)
+		}
+		again, err := config.ParseSize(config.FormatSize(n))
+		if d := math.Abs(float64(again - n)); err != nil || d > float64(n)*0.006 {
+			t.Errorf("%d is %q, and that is %d, %v", n, config.FormatSize(n), again, err)
 		}
 	})
 }
 
+func isASCII(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
+
+func FuzzParseAge(f *testing.F) {
+	for _, s := range []string{"5d", "36h", "1.5d", "-1d", "NaNd", "Infd", "1e300d", "9999999h", "", "d", "1h30m", "0x1p-2d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		age, err := config.ParseAge(s)
+		if err != nil {
+			return
+		}
+		if again, err := config.ParseAge(age.String()); age < 0 || err != nil || again != age {
+			t.Errorf("%q is %v, and that is %v, %v", s, age, again, err)
+		}
+	})
+}
+
+// FuzzLoad has Load make settings that can be used of anything, and for each value that is no good a warning and the default.
 func FuzzLoad(f *testing.F) {
-	f.Add("max_size = \"1GB\"\n", "2GB", "3d")
-	f.Add("[x]\ny = 1", "", "")
-	f.Fuzz(func(t *testing.T, file, size, age string) {
+	f.Add("max_size = \"1GB\"\n", "2GB", "3d", "https://x", "readonly", "-stats=false")
+	f.Add("[x]\ny = 1", "", "", "", "", "")
+	f.Add("mode = 7\nremote = \"s3://\\u0000\"\n", "x", "-1", "http://%zz", "maybe", "-no-such")
+	f.Add("stats = true\ndir = \"relative\"", "1e9", "NaNd", "://", "off", "-max-size=\xff")
+	f.Fuzz(func(t *testing.T, file, size, age, remote, mode, arg string) {
 		path := filepath.Join(t.TempDir(), "c.toml")
 		if err := os.WriteFile(path, []byte(file), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		c, _ := config.Load(nil, []string{"LARDER_CONFIG=" + path, "LARDER_MAX_SIZE=" + size, "LARDER_MAX_AGE=" + age})
+		fs := flag.NewFlagSet("test", flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		flags := config.AddFlags(fs)
+		if fs.Parse([]string{arg}) != nil {
+			flags = nil
+		}
+		c, problems := config.Load(flags, []string{"LARDER_CONFIG=" + path, "LARDER_MAX_SIZE=" + size, "LARDER_MAX_AGE=" + age, "LARDER_REMOTE=" + remote, "LARDER_MODE=" + mode, "GOCACHE=/gocache"})
 		if !filepath.IsAbs(c.Dir) || c.MaxSize < 0 || c.MaxAge < 2*time.Hour {
 			t.Errorf("Load made %+v", c)
+		}
+		for _, p := range problems {
+			if text := p.String(); strings.TrimSpace(text) == "" || strings.Contains(text, "\n") {
+				t.Errorf("the problem %q is no line", text)
+			}
 		}
 	})
 }

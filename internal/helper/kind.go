@@ -144,16 +144,27 @@ func findModule(dir string) (module, below string) {
 	}
 }
 
-// modulePath is the path in a go.mod's module line.
+// modulePath is the path in a go.mod's module line, or block.
 func modulePath(text string) string {
+	inBlock := false
 	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "//")
-		fields := strings.Fields(line)
-		if len(fields) == 2 && fields[0] == "module" {
-			if path, err := strconv.Unquote(fields[1]); err == nil {
-				return path
+		line = strings.TrimSpace(line)
+		if !inBlock {
+			rest, ok := strings.CutPrefix(line, "module")
+			if !ok || rest == "" || !strings.ContainsRune(" \t\"`(", rune(rest[0])) {
+				continue
 			}
-			return fields[1]
+			line = strings.TrimSpace(rest)
+			if block, ok := strings.CutPrefix(line, "("); ok {
+				line, inBlock = strings.TrimSpace(block), true
+			}
+		}
+		if quoted, err := strconv.QuotedPrefix(line); err == nil {
+			path, _ := strconv.Unquote(quoted) // it is what QuotedPrefix has found
+			return path
+		}
+		if path, _, _ := strings.Cut(line, "//"); len(strings.Fields(path)) == 1 {
+			return strings.TrimSpace(path)
 		}
 	}
 	return ""

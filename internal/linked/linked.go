@@ -87,7 +87,7 @@ func Inspect(f *os.File) (*Executable, error) {
 		}
 	}
 	if s := file.Section(".interp"); s != nil {
-		name, err := s.Data()
+		name, err := contentOf(s)
 		if err != nil || interpreter() == "" || string(bytes.TrimRight(name, "\x00")) != interpreter() {
 			return nil, other("its dynamic linker is not glibc's")
 		}
@@ -117,6 +117,20 @@ func Inspect(f *os.File) (*Executable, error) {
 	return &Executable{OutputID: entry.OutputID(whole.Sum(nil)), Size: size, link: part[0]}, nil
 }
 
+// contentOf reads a short section as it lies in the file. A compressed one, which may
+// have any size and yield any other, is none of Go's linker: it compresses DWARF only.
+func contentOf(s *elf.Section) ([]byte, error) {
+	const bytesMax = 1000
+	if s.Type == elf.SHT_NOBITS || s.Flags&elf.SHF_COMPRESSED != 0 || s.FileSize > bytesMax {
+		return nil, other("its section " + s.Name + " is not plain")
+	}
+	data := make([]byte, s.FileSize)
+	if _, err := s.ReadAt(data, 0); err != nil {
+		return nil, other("its section " + s.Name + " cannot be read")
+	}
+	return data, nil
+}
+
 // noteHead is the length of an ELF note before its description: three words, and a
 // name of four bytes.
 const noteHead = 16
@@ -124,14 +138,13 @@ const noteHead = 16
 // buildID reads the Go note: lengths of name and description, a type, "Go", the
 // build ID.
 func buildID(file *elf.File) (string, error) {
-	const idBytesMax = 1000
 	s := file.Section(".note.go.buildid")
-	if s == nil || s.FileSize < noteHead || s.FileSize > idBytesMax {
+	if s == nil || s.FileSize < noteHead {
 		return "", other("it has no build ID")
 	}
-	data, err := s.Data()
+	data, err := contentOf(s)
 	if err != nil {
-		return "", other("its build ID cannot be read")
+		return "", err
 	}
 	length := int(file.ByteOrder.Uint32(data[4:]))
 	if string(data[12:16]) != "Go\x00\x00" || length == 0 || length > len(data)-noteHead {

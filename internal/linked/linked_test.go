@@ -110,16 +110,3 @@ func TestOthers(t *testing.T) {
 		}
 	}
 }
-
-func FuzzInspect(f *testing.F) {
-	f.Add([]byte("\x7fELF\x02\x01\x01"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		path := filepath.Join(t.TempDir(), "exe")
-		if err := os.WriteFile(path, data, 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := inspect(t, path); err == nil {
-			t.Error("it passes")
-		}
-	})
-}

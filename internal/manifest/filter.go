@@ -114,7 +114,7 @@ func ParseFilter(b []byte) (*Filter, error) {
 	last := uint64(0)
 	for i := range count {
 		delta, n := binary.Uvarint(b)
-		if n <= 0 || last+delta > 1<<32-1 || delta == 0 && i > 0 {
+		if n <= 0 || delta > 1<<32-1-last || delta == 0 && i > 0 {
 			return nil, fmt.Errorf("%w: filter is not sorted", ErrFormat)
 		}
 		last += delta

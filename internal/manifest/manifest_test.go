@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"slices"
@@ -140,21 +141,80 @@ func TestLies(t *testing.T) {
 	}
 }
 
-func FuzzDecoders(f *testing.F) {
-	f.Add(manifest.Manifest{}.Merge(actions(0, 3)).Append(nil))
-	f.Add(manifest.Plan{{action(1), 100, time.Second, 2}}.Append(nil))
-	f.Add((*manifest.Filter)(nil).With(actions(0, 10)).Append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if m, err := manifest.Parse(b); err == nil && !bytes.Equal(m.Append(nil), b) {
-			t.Error("manifest")
+func FuzzManifest(f *testing.F) {
+	f.Add(manifest.Manifest{}.Merge(actions(0, 3)).Append(nil), []byte{1, 2})
+	f.Add(manifest.Manifest{}.Merge(actions(0, 8)).Merge(actions(2, 9)).Append(nil), []byte{9, 9, 3})
+	f.Fuzz(func(t *testing.T, b, used []byte) {
+		m, err := manifest.Parse(b)
+		if err != nil {
+			return
 		}
-		if p, err := manifest.ParsePlan(b); err == nil && !bytes.Equal(p.Append(nil), b) {
-			t.Error("plan")
+		if !bytes.Equal(m.Append(nil), b) {
+			t.Error("it is not encoded as it was")
 		}
-		if g, err := manifest.ParseFilter(b); err == nil {
-			if again, err := manifest.ParseFilter(g.Append(nil)); err != nil || again.Len() != g.Len() {
-				t.Error("filter")
+		var session []entry.ActionID
+		for _, n := range used {
+			session = append(session, action(int(n)))
+		}
+		merged := m.Merge(session)
+		seen := make(map[entry.ActionID]bool)
+		for i, item := range merged {
+			if seen[item.Action] || item.Age > manifest.AgeMax || i > 0 && i < len(session) && item.Age < merged[i-1].Age {
+				t.Fatalf("item %d is %v, twice: %v", i, item, seen[item.Action])
 			}
+			seen[item.Action] = true
+		}
+		for _, id := range session {
+			if !seen[id] {
+				t.Errorf("%v was used and is not there", id)
+			}
+		}
+	})
+}
+
+func FuzzPlan(f *testing.F) {
+	f.Add(manifest.Plan{{action(1), 100, time.Second, 2}, {action(2), entry.MaxSize, 0, 0}}.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := manifest.ParsePlan(b)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(p.Append(nil), b) {
+			t.Error("it is not encoded as it was")
+		}
+		for _, planned := range p {
+			if planned.Stored < 0 || planned.Stored > entry.MaxSize || planned.Cost < 0 {
+				t.Errorf("planned %+v", planned)
+			}
+		}
+	})
+}
+
+// FuzzFilter has what a filter says it has be there after it has been encoded, united, and compared with another encoding.
+func FuzzFilter(f *testing.F) {
+	f.Add((*manifest.Filter)(nil).With(actions(0, 10)).Append(nil), uint32(7))
+	f.Add((*manifest.Filter)(nil).Append(nil), uint32(0))
+	none := (*manifest.Filter)(nil).Append(nil)
+	back := append(none[:1:1], 2, 5)                                            // two fingerprints: 5,
+	f.Add(binary.AppendUvarint(back[:len(back):len(back)], 1<<64-3), uint32(2)) // and 5-3
+	f.Add(append(none[:1:1], 1, 0x85, 0), uint32(5))                            // a number in more bytes than it needs
+	f.Fuzz(func(t *testing.T, b []byte, print uint32) {
+		g, err := manifest.ParseFilter(b)
+		if err != nil {
+			return
+		}
+		if g.Len() > len(b) {
+			t.Fatalf("%d fingerprints in %d bytes", g.Len(), len(b))
+		}
+		again, err := manifest.ParseFilter(g.Append(nil))
+		if err != nil || !bytes.Equal(again.Append(nil), g.Append(nil)) {
+			t.Fatalf("of %d fingerprints %d come back, %v", g.Len(), again.Len(), err)
+		}
+		var id entry.ActionID
+		binary.BigEndian.PutUint32(id[:], print)
+		more := g.With([]entry.ActionID{id})
+		if n := more.Len() - g.Len(); !more.Has(id) || n != 0 && n != 1 || (n == 0) != g.Has(id) || again.Has(id) != g.Has(id) {
+			t.Errorf("with %x: %d more, there before: %v, after: %v", print, n, g.Has(id), more.Has(id))
 		}
 	})
 }

@@ -162,7 +162,8 @@ type call struct {
 	typical      bool // its round trip says how long others will take
 }
 
-// do makes a request, and returns an answer of status 2xx or 304. The answer's
+// do makes a request, and returns an answer of status 2xx, or 304 to a request with
+// If-None-Match. The answer's
 // body ends in an error where it stalls. It must be closed, which ends the request.
 func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	what := func(err error) error { return fmt.Errorf("%s %s: %w", r.method, r.path, err) }
@@ -211,7 +212,7 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	}
 	watch.Reset(StallLimit)
 	resp.Body = &stallReader{r: resp.Body, ctx: ctx, cancel: cancel, watch: watch, speed: &c.Speed}
-	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified && req.Header.Get("If-None-Match") != "" {
 		return resp, nil
 	}
 	defer resp.Body.Close()

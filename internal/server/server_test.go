@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -459,24 +460,44 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// FuzzAPI sends anything to a server: it is never at fault, whoever asks, and only who may write has written.
 func FuzzAPI(f *testing.F) {
 	storage, err := disk.Open(disk.Options{Dir: f.TempDir(), Reserve: 1})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { storage.Close() })
-	api := server.New(server.Options{Storage: storage, Log: slog.New(slog.DiscardHandler)})
-	f.Add("PUT", "entry/"+action(1).String(), packed(f, action(1), small, nil))
-	f.Add("POST", "get", actionList(1))
-	f.Add("POST", "put", []byte("X\x00\x00\x00\x00"))
-	f.Add("POST", "prefetch/"+strings.Repeat("5a", 32), []byte{1, 0})
-	f.Add("POST", "manifest/"+strings.Repeat("5a", 32), actionList(1, 2))
-	f.Fuzz(func(t *testing.T, method, path string, in []byte) {
+	api := server.New(server.Options{Storage: storage, Log: slog.New(slog.DiscardHandler), Authenticate: func(token string) (auth.Grant, error) {
+		switch token {
+		case "main":
+			return auth.Grant{Name: "main", Read: []string{"trusted"}, Write: "trusted"}, nil
+		case "reader":
+			return auth.Grant{Name: "reader", Read: []string{"trusted"}}, nil
+		}
+		return auth.Grant{}, auth.ErrUnknown
+	}})
+	key := strings.Repeat("5a", 32)
+	for _, authorization := range []string{"Bearer main", "Bearer reader", "bearer  main", "Basic bWFpbg==", ""} {
+		f.Add("PUT", "entry/"+action(1).String(), authorization, "", "", packed(f, action(1), small, nil))
+		f.Add("POST", "put", authorization, "", "", []byte("X\x00\x00\x00\x00"))
+		f.Add("POST", "manifest/"+key, authorization, "", "", actionList(1, 2))
+	}
+	f.Add("POST", "get", "Bearer main", "1e9", "", actionList(1))
+	f.Add("POST", "get", "Bearer reader", "-1", "", actionList(1, 2)[:50])
+	f.Add("POST", "prefetch/"+key, "Bearer main", "99999999999999999999", "x", []byte{1, 0})
+	f.Add("GET", "filter", "Bearer main", "", `W/"x", "y"`, []byte(nil))
+	f.Add("GET", "manifest/"+key, "Bearer main", "", "", []byte(nil))
+	f.Add("GET", "capabilities", "Bearer reader", "", "", []byte(nil))
+	f.Add("DELETE", "entry/../../metrics", "Bearer main", "", "*", []byte(nil))
+	f.Fuzz(func(t *testing.T, method, path, authorization, bandwidth, tag string, in []byte) {
 		req, err := http.NewRequest(method, "http://server/v1/"+path, bytes.NewReader(in))
 		if err != nil {
 			return
 		}
-		req.RequestURI = ""
+		for name, value := range map[string]string{"Authorization": authorization, "Larder-Bandwidth": bandwidth, "Larder-Filter": tag, "If-None-Match": tag} {
+			req.Header.Set(name, value)
+		}
+		before := storage.Stats().Namespaces
 		w := httptest.NewRecorder()
 		func() {
 			defer func() {
@@ -488,6 +509,18 @@ func FuzzAPI(f *testing.F) {
 		}()
 		if w.Code >= 500 {
 			t.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
+		}
+		scheme, token, _ := strings.Cut(authorization, " ")
+		known := strings.EqualFold(scheme, "Bearer") && (token == "main" || token == "reader")
+		if !known && w.Code < 300 {
+			t.Errorf("%s %s: %d for %q", method, path, w.Code, authorization)
+		}
+		after := storage.Stats().Namespaces
+		if token != "main" && !maps.Equal(before, after) {
+			t.Errorf("%s %s for %q: %+v became %+v", method, path, authorization, before, after)
+		}
+		if delete(after, "trusted"); len(after) > 0 {
+			t.Errorf("%s %s writes what nobody may: %+v", method, path, after)
 		}
 	})
 }

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -72,28 +74,83 @@ func TestJob(t *testing.T) {
 	}
 }
 
-func FuzzDecoders(f *testing.F) {
-	f.Add((&session.Job{Used: []entry.ActionID{{1}}, Puts: []session.Put{{}}}).Append(nil))
-	f.Add(session.Frame{Kind: session.Text, Text: []byte("x")}.Append(nil))
-	f.Add(session.AppendGreeting(nil, session.Hello{Protocol: 1}))
+// FuzzJob reads a job whose checksum is right: whoever can write in the queue can make one.
+func FuzzJob(f *testing.F) {
+	for _, j := range []*session.Job{
+		{Used: []entry.ActionID{{1}}, Puts: []session.Put{{}}},
+		{Remote: session.Remote{URL: "https://x"}, Store: "/store", Time: time.Unix(1e9, 5), Unput: []session.Unput{{Action: "00", Cost: 1}}, Outputs: []string{"/bin"}},
+	} {
+		b := j.Append(nil)
+		f.Add(b[:len(b)-4])
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if j, err := session.ParseJob(b); err == nil {
-			if _, err := session.ParseJob(j.Append(nil)); err != nil {
+		j, err := session.ParseJob(binary.BigEndian.AppendUint32(b[:len(b):len(b)], crc32.ChecksumIEEE(b)))
+		if err != nil {
+			if !errors.Is(err, session.ErrFormat) {
 				t.Error(err)
 			}
+			return
 		}
+		if len(j.Used)*entry.HashSize+len(j.Puts)*entry.HashSize > len(b) {
+			t.Errorf("%d and %d actions in %d bytes", len(j.Used), len(j.Puts), len(b))
+		}
+		again, err := session.ParseJob(j.Append(nil))
+		if err != nil || !bytes.Equal(again.Append(nil), j.Append(nil)) {
+			t.Errorf("%+v became %+v, %v", j, again, err)
+		}
+		if len(b) > 5 {
+			bad := b[:len(b)-1]
+			if _, err := session.ParseJob(bad); err == nil && crc32.ChecksumIEEE(bad[:len(bad)-4]) != binary.BigEndian.Uint32(bad[len(bad)-4:]) {
+				t.Error("a damaged job passes")
+			}
+		}
+	})
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add(session.Frame{Kind: session.Text, Text: []byte("x")}.Append(nil))
+	f.Add(session.Frame{Kind: session.Get, Action: entry.ActionID{1}}.Append(session.Frame{Kind: session.Leave}.Append(nil)))
+	f.Add([]byte{byte(session.Results), 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bufio.NewReader(bytes.NewReader(b))
-		var hello session.Hello
-		session.ReadGreeting(r, &hello)
+		var read []byte
 		for {
 			frame, err := session.ReadFrame(r)
 			if err != nil {
+				if err == io.EOF && len(read) != len(b) || err != io.EOF && err != io.ErrUnexpectedEOF && !errors.Is(err, session.ErrFormat) {
+					t.Errorf("after %d of %d bytes: %v", len(read), len(b), err)
+				}
+				break
+			}
+			read = frame.Append(read)
+		}
+		if !bytes.HasPrefix(b, read) {
+			t.Errorf("%x became %x", b, read)
+		}
+	})
+}
+
+func FuzzGreetings(f *testing.F) {
+	f.Add(session.AppendGreeting(nil, session.Hello{Protocol: 1, Version: "v1"}))
+	f.Add(session.AppendGreeting(nil, session.Welcome{}))
+	f.Add([]byte("{\"protocol\":1e0}\nrest"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		check := func(greeting, again any) {
+			r := bufio.NewReader(bytes.NewReader(b))
+			if err := session.ReadGreeting(r, greeting); err != nil {
 				return
 			}
-			if len(frame.Text) > len(b) {
-				t.Error("a text from nowhere")
+			line := session.AppendGreeting(nil, greeting)
+			if err := session.ReadGreeting(bufio.NewReader(bytes.NewReader(line)), again); err != nil || !reflect.DeepEqual(greeting, again) {
+				t.Errorf("%+v became %+v, %v", greeting, again, err)
+			}
+			rest, _ := io.ReadAll(r)
+			if i := bytes.IndexByte(b, '\n'); !bytes.Equal(rest, b[i+1:]) {
+				t.Errorf("it leaves %q", rest)
 			}
 		}
+		check(new(session.Hello), new(session.Hello))
+		check(new(session.Welcome), new(session.Welcome))
 	})
 }
 

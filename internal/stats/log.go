@@ -61,7 +61,7 @@ func ReadFile(path string) ([]Session, error) {
 	lines.Buffer(nil, logBytesMax)
 	for lines.Scan() {
 		var s Session
-		if json.Unmarshal(lines.Bytes(), &s) == nil && !s.Start.IsZero() {
+		if json.Unmarshal(lines.Bytes(), &s) == nil && !s.Start.IsZero() && s.plausible() {
 			sessions = append(sessions, s)
 		}
 	}
@@ -91,12 +91,13 @@ func (l Log) Add(s Session) error {
 // Read returns the total of all sessions since the last Reset, and the last
 // ones, oldest first. A log that does not exist is empty.
 func (l Log) Read() (Total, []Session, error) {
-	t, err := l.readTotals()
+	numbers := l.numbers()
+	t, err := l.readTotals(numbers)
 	if err != nil {
 		return Total{}, nil, err
 	}
 	var sessions []Session
-	for _, n := range l.numbers() {
+	for _, n := range numbers {
 		if n <= t.Through {
 			continue // folded, not deleted yet
 		}
@@ -123,7 +124,7 @@ func (l Log) Fold() error {
 	if len(numbers) <= keptFiles {
 		return nil
 	}
-	t, err := l.readTotals()
+	t, err := l.readTotals(numbers)
 	if err != nil {
 		return err
 	}
@@ -163,9 +164,10 @@ type totals struct {
 
 func (l Log) totalsFile() string { return filepath.Join(l.dir, "totals.json") }
 
-// readTotals reads the totals. A damaged file counts as none: nothing can be
-// done about it, and it must not stop the log for ever.
-func (l Log) readTotals() (totals, error) {
+// readTotals reads the totals, beside which there are the log files of the given
+// numbers. A damaged file counts as none: nothing can be done about it, and it must
+// not stop the log for ever.
+func (l Log) readTotals(numbers []int) (totals, error) {
 	var t totals
 	data, err := os.ReadFile(l.totalsFile())
 	switch {
@@ -174,8 +176,13 @@ func (l Log) readTotals() (totals, error) {
 	case err != nil:
 		return t, err
 	}
-	if json.Unmarshal(data, &t) != nil {
+	if json.Unmarshal(data, &t) != nil || !t.Total.plausible() {
 		return totals{}, nil
+	}
+	// The newest file is never folded, so if it seems to be, it is newer than that:
+	// the log files have been removed, and numbered anew.
+	if len(numbers) > 0 && t.Through >= numbers[len(numbers)-1] {
+		t.Through = 0
 	}
 	return t, nil
 }

@@ -90,6 +90,26 @@ func (c *Counts) Add(d Counts) {
 	c.CostUnknown += d.CostUnknown
 }
 
+// plausible reports whether these can be the counts of sessions: a damaged line may
+// parse, and its numbers, once added, would spoil the total for good.
+func (c *Counts) plausible() bool {
+	const countMax, secondsMax = 1 << 60, 1e12 // an exabyte, 30,000 years
+	for _, n := range []int64{
+		c.Gets, c.Hits, c.Misses.Absent, c.Misses.Damaged, c.Misses.OutputMissing, c.Misses.Unreadable, c.Puts, c.PutErrors, c.HitBytes, c.PutBytes,
+		c.Fetched, c.FetchedBytes, c.RoundTrips, c.RemoteErrors, c.CostUnknown,
+	} {
+		if n < 0 || n > countMax {
+			return false
+		}
+	}
+	for _, s := range []float64{c.WaitSeconds, c.BuildSeconds, c.SavedSeconds} {
+		if !(s >= 0 && s <= secondsMax) {
+			return false
+		}
+	}
+	return true
+}
+
 // A Total is the sum of sessions.
 type Total struct {
 	Sessions int64     `json:"sessions"`

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,9 +148,18 @@ func TestRefusedFiles(t *testing.T) {
 	}
 }
 
+// FuzzTokens reads anything as a file of tokens: what passes comes back from WriteFile as it was, and gives nobody more than
+// its role says.
 func FuzzTokens(f *testing.F) {
-	f.Add("[[token]]\nname=\"a\"\nrole=\"reader\"\nsha256=\"" + strings.Repeat("ab", 32) + "\"\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	token := func(name, role, rest, secret string) string {
+		return "[[token]]\nname=\"" + name + "\"\nrole=\"" + role + "\"\n" + rest + "\nsha256=\"" + auth.Hash(secret) + "\"\n"
+	}
+	f.Add(token("a", "reader", "", "s"), "s")
+	f.Add(token("a", "writer", "namespace=\"pr/1\"", "s")+token("b", "admin", "expires=2030-01-01T00:00:00Z", "t"), "t")
+	f.Add(strings.ToUpper(token("a", "reader", "", "s")), "s")
+	f.Add(token("a", "reader", "", "s")+token("b", "admin", "", "s"), "s")
+	f.Add(strings.Replace(token("a", "trusted", "created=2020-01-01T00:00:00Z", "s"), auth.Hash("s"), strings.ToUpper(auth.Hash("s")), 1), "s")
+	f.Fuzz(func(t *testing.T, text, secret string) {
 		path := filepath.Join(t.TempDir(), "tokens.toml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -158,11 +168,39 @@ func FuzzTokens(f *testing.F) {
 		if err != nil {
 			return
 		}
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		file, err := auth.OpenFile(path, func() time.Time { return now }, func(error) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		grant, err := file.Authenticate(secret)
+		var bearer *auth.Token
+		for i, token := range tokens {
+			if strings.EqualFold(token.SHA256, auth.Hash(secret)) && secret != "" {
+				bearer = &tokens[i]
+			}
+		}
+		switch {
+		case bearer == nil || !bearer.Expires.IsZero() && bearer.Expires.Before(now):
+			if err == nil {
+				t.Errorf("%+v for nobody's token", grant)
+			}
+		case err != nil:
+			t.Errorf("the bearer of %+v: %v", bearer, err)
+		case grant.Name != bearer.Name || grant.Admin != (bearer.Role == auth.Admin) || (grant.Write == auth.Trusted) != (bearer.Role == auth.Admin || bearer.Role == auth.TrustedWriter):
+			t.Errorf("%+v for %+v", grant, bearer)
+		}
 		if err := auth.WriteFile(path, tokens); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := auth.ReadFile(path); err != nil || len(again) != len(tokens) {
-			t.Errorf("%d tokens became %d, %v", len(tokens), len(again), err)
+		again, err := auth.ReadFile(path)
+		same := func(a, b auth.Token) bool {
+			created, expires := a.Created.Equal(b.Created), a.Expires.Equal(b.Expires)
+			a.Created, a.Expires, b.Created, b.Expires = now, now, now, now
+			return created && expires && a == b
+		}
+		if err != nil || !slices.EqualFunc(again, tokens, same) {
+			t.Errorf("%+v became %+v, %v", tokens, again, err)
 		}
 	})
 }

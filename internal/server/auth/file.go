@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +42,9 @@ func parse(path string, data []byte) ([]Token, error) {
 		return nil, fmt.Errorf("read %s: no such key: %v", path, unknown[0])
 	}
 	names := make(map[string]bool)
-	for _, t := range f.Token {
+	bearers := make(map[string]string) // names by hash
+	for i := range f.Token {
+		t := &f.Token[i]
 		if err := t.Check(); err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
@@ -49,6 +52,11 @@ func parse(path string, data []byte) ([]Token, error) {
 			return nil, fmt.Errorf("read %s: two tokens are named %s", path, t.Name)
 		}
 		names[t.Name] = true
+		t.SHA256 = strings.ToLower(t.SHA256) // as Hash writes it
+		if other, ok := bearers[t.SHA256]; ok {
+			return nil, fmt.Errorf("read %s: %s and %s are one token, with one sha256", path, other, t.Name)
+		}
+		bearers[t.SHA256] = t.Name
 	}
 	return f.Token, nil
 }

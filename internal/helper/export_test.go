@@ -1,0 +1,3 @@
+package helper
+
+var ModulePath = modulePath
