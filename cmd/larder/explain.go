@@ -88,8 +88,8 @@ func (e explaining) run(ctx context.Context, command explain.Command, args []str
 		return ran.exit()
 	}
 	history := explain.OpenHistory(commandConfig(e.flags).Dir)
-	if question.Failed = ran.code != 0; question.Failed {
-		recording.KeepUsed(question.Accesses)
+	if ran.code != 0 {
+		recording.Fail(question.Accesses)
 	}
 	if question.Before = before; e.against == "" {
 		question.Before = history.Load()

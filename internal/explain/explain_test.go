@@ -142,6 +142,18 @@ func TestRootsAndWhatTheyLedTo(t *testing.T) {
 			t.Errorf("%+v", answer)
 		}
 	})
+	t.Run("many files, and another version", func(t *testing.T) {
+		old := build("p", "dir /go/pkg/mod/x@v1.0.0/p", "file a.go 1", "file b.go 1", "file c.go 1", "file d.go 1", "file e.go 1", "file f.go 1")
+		for _, tt := range []struct{ dir, want string }{
+			{"dir /go/pkg/mod/x@v1.0.0/p", "file a.go changed, file b.go changed, file c.go changed, file d.go is gone and 2 more files"},
+			{"dir /go/pkg/mod/x@v1.1.0/p", "module x: v1.0.0 became v1.1.0"},
+		} {
+			answer := explain.Explain(missed(recording(old), build("p", tt.dir, "file a.go 2", "file b.go 2", "file c.go 2")))
+			if len(answer.Causes) != 1 || answer.Causes[0].What != tt.want {
+				t.Errorf("%+v, want %q", answer, tt.want)
+			}
+		}
+	})
 	t.Run("nothing missed", func(t *testing.T) {
 		q := missed(before, leaf, other)
 		q.Accesses = map[string]explain.Access{leaf.ID: {Hit: true}, other.ID: {Hit: true}}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -39,12 +40,13 @@ func (h History) names() []string {
 }
 
 // Add keeps a recording instead of the last one of the same command in the same
-// directory, and removes the oldest beyond historyMax.
+// directory, and removes the oldest beyond historyMax. What a command used that
+// failed, which is not all, does not take the place of what it used when it did not.
 func (h History) Add(r *Recording) error {
 	if err := os.MkdirAll(h.dir, 0o777); err != nil {
 		return err
 	}
-	key, err := json.Marshal(append([]string{r.Dir}, r.Command...))
+	key, err := json.Marshal(append([]string{r.Dir, strconv.FormatBool(r.Failed)}, r.Command...))
 	if err != nil {
 		return err
 	}

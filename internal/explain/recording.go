@@ -35,6 +35,7 @@ type Recording struct {
 	Time      time.Time `json:"time"`
 	Dir       string    `json:"dir"` // the working directory
 	Command   []string  `json:"command"`
+	Failed    bool      `json:"failed,omitempty"` // and so did not use all
 	GoVersion string    `json:"go"`
 	Actions   []Action  `json:"actions"`
 }
@@ -94,9 +95,10 @@ func decodeRecording(in io.Reader) (*Recording, error) {
 	return r, nil
 }
 
-// KeepUsed leaves only the actions that a command which failed has come to: of the
-// others the trace does not know what they depend on.
-func (r *Recording) KeepUsed(accesses map[string]Access) {
+// Fail says that the command failed, and leaves only the actions that it has come
+// to: of the others the trace does not know what they depend on.
+func (r *Recording) Fail(accesses map[string]Access) {
+	r.Failed = true
 	r.Actions = slices.DeleteFunc(r.Actions, func(a Action) bool {
 		_, used := accesses[a.ID]
 		return !used

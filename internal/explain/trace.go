@@ -60,7 +60,6 @@ func readLine(in *bufio.Reader) (line []byte, err error) {
 		if len(line)+len(part) <= lineBytesMax {
 			line = append(line, part...)
 		} else {
-			line = line[:0]
 			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = in.ReadSlice('\n')
 			}

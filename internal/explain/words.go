@@ -120,13 +120,14 @@ func testInput(a *Action, first, rest string) input {
 
 // A change is one input that is not what it was, in words.
 type change struct {
-	what  string
-	own   bool // it concerns this package alone
-	hint  string
-	input input
-	was   string
-	had   bool // it was there
-	has   bool // it is there
+	what    string
+	own     bool // it concerns this package alone
+	version bool // it is the version of the package's module
+	hint    string
+	input   input
+	was     string
+	had     bool // it was there
+	has     bool // it is there
 }
 
 // put says in words what a change is, of an action of the kind given.
@@ -167,8 +168,8 @@ func (c *change) put(kind string) {
 		c.flags("flags of the assembler")
 	case c.input.key == "link flags" || class == "linkflags":
 		c.flags("flags of the linker (-ldflags, -buildmode)")
-	case class == "module":
-		c.what = c.became("module")
+	case class == "module": // with -trimpath, instead of the directory
+		c.what, c.version = c.became("module"), true
 	case class == "vetflags":
 		c.flags("flags of vet")
 	case c.input.dep != ref{}:
@@ -234,6 +235,7 @@ func (c *change) directory() {
 	isModule, isVersion, newOK := moduleVersion(is)
 	if oldOK && newOK && wasModule == isModule {
 		c.what = fmt.Sprintf("module %s: %s became %s", pathOfModule(isModule), wasVersion, isVersion)
+		c.version = true
 		return
 	}
 	// Of the elements at the end that are the same, nothing need be said.
