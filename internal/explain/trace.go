@@ -184,6 +184,10 @@ func (p *parser) sum(name, id string, writes []string) {
 	kind, pkg, _ := strings.Cut(name, " ")
 	switch kind {
 	case Build, Vet, Link:
+		if p.trace.Kinds[id] == kind {
+			return // a program's hash is computed twice, to see whether it is up to date
+		}
+		p.trace.Kinds[id] = kind
 		p.trace.GoVersion = version
 		p.trace.Actions = append(p.trace.Actions, Action{Kind: kind, Package: pkg, ID: id, Inputs: lines})
 		return

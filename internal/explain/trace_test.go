@@ -84,7 +84,7 @@ const sum = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // Hashes of one name that are computed at the same time cannot be told apart.
 func TestMixedHashesAreLeftOut(t *testing.T) {
-	other := strings.Replace(sum, "0", "1", 1)
+	other, third := strings.Replace(sum, "0", "1", 1), strings.Replace(sum, "0", "2", 1)
 	trace, err := explain.ReadTrace(strings.NewReader(`HASH[build p]
 HASH[build p]: "go1.26.8"
 HASH[build p]
@@ -95,8 +95,16 @@ HASH[build p]: ` + other + `
 HASH[build p]
 HASH[build p]: "go1.26.8"
 HASH[build p]: "file b.go 1\n"
-HASH[build p]: ` + sum + "\n"))
+HASH[build p]: ` + third + "\n"))
 	if err != nil || len(trace.Actions) != 1 || trace.Actions[0].Inputs[0] != "file b.go 1" || trace.Kinds[other] != "build" {
+		t.Errorf("%+v, %v", trace, err)
+	}
+}
+
+func TestSameHashTwiceIsOneAction(t *testing.T) {
+	once := "HASH[link p]\nHASH[link p]: \"go1.26.8\"\nHASH[link p]: \"link\\n\"\nHASH[link p]: " + sum + "\n"
+	trace, err := explain.ReadTrace(strings.NewReader(once + once))
+	if err != nil || len(trace.Actions) != 1 {
 		t.Errorf("%+v, %v", trace, err)
 	}
 }
