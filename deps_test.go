@@ -16,7 +16,7 @@ const module = "github.com/larder-build/larder"
 const rules = `
 .                        -
 cacheprog                -
-cmd/larder               cacheprog internal/bench internal/cli internal/config internal/helper internal/session internal/stats internal/store golang.org/x/sys/unix
+cmd/larder               cacheprog internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/cli internal/config internal/entry internal/faulttest internal/server internal/server/auth internal/server/disk internal/session internal/store golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/entry
 e2e/soak                 internal/soak
@@ -27,6 +27,7 @@ internal/cli             -
 internal/config          github.com/BurntSushi/toml
 internal/entry           -
 internal/entrytest       internal/entry
+internal/explain         cacheprog internal/entry internal/store
 internal/faulttest       -
 internal/filelock        -
 internal/helper          cacheprog internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
@@ -40,6 +41,7 @@ internal/session         internal/entry internal/filelock golang.org/x/mod/semve
 internal/soak            internal/bench internal/entry internal/faulttest
 internal/stats           internal/entry
 internal/store           internal/entry internal/filelock
+internal/touch           golang.org/x/sys/unix
 `
 
 // heavy are packages of the standard library that the helper, which starts with

@@ -49,42 +49,61 @@ code is CMD's own.`,
 }
 
 func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool, metricsFile string) error {
+	ran, err := runWith(flags, args)
+	if err != nil {
+		return err
+	}
+	writeRun(ran.total, ran.took, asJSON)
+	reportRun(args, ran.total, ran.took, metricsFile)
+	flushRun(ctx, flags)
+	return ran.exit()
+}
+
+// A ran is a command that has been run with the cache on.
+type ran struct {
+	code  int // the command's exit code
+	took  time.Duration
+	total stats.Total // of its sessions
+}
+
+// exit is the error that ends this program as the command ended.
+func (r ran) exit() error {
+	if r.code != 0 {
+		return &cli.ExitError{Code: r.code}
+	}
+	return nil
+}
+
+// runWith runs a command with the cache on, and more in its environment.
+func runWith(flags *config.Flags, args []string, env ...string) (ran, error) {
 	log, err := os.CreateTemp("", "larder-run-*.jsonl")
 	if err != nil {
-		return fmt.Errorf("make a file for the run's sessions: %w", err)
+		return ran{}, fmt.Errorf("make a file for the run's sessions: %w", err)
 	}
 	log.Close()
 	defer os.Remove(log.Name())
 	prog, err := ownCommand(flags)
 	if err != nil {
-		return err
+		return ran{}, err
 	}
 
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "GOCACHEPROG="+prog, config.RunLogVariable+"="+log.Name())
+	cmd.Env = append(append(os.Environ(), "GOCACHEPROG="+prog, config.RunLogVariable+"="+log.Name()), env...)
 	begin := time.Now()
-	code, err := wait(cmd)
-	if err != nil {
-		return err
+	r := ran{}
+	if r.code, err = wait(cmd); err != nil {
+		return r, err
 	}
-	took := time.Since(begin)
-
+	r.took = time.Since(begin)
 	sessions, err := stats.ReadFile(log.Name())
 	if err != nil {
-		return fmt.Errorf("read the run's sessions: %w", err)
+		return r, fmt.Errorf("read the run's sessions: %w", err)
 	}
-	var total stats.Total
 	for _, s := range sessions {
-		total.Add(s)
+		r.total.Add(s)
 	}
-	writeRun(total, took, asJSON)
-	reportRun(args, total, took, metricsFile)
-	flushRun(ctx, flags)
-	if code != 0 {
-		return &cli.ExitError{Code: code}
-	}
-	return nil
+	return r, nil
 }
 
 // ownCommand is the GOCACHEPROG that starts this program with the given flags.

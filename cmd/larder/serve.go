@@ -38,6 +38,9 @@ func serve(args []string) int {
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 
 	cfg, problems := loadConfig(args)
+	if trace := os.Getenv(config.TraceVariable); trace != "" {
+		return serveTrace(in, out, cfg, trace)
+	}
 	for _, p := range problems {
 		fmt.Fprintf(os.Stderr, "larder: %v\n", p)
 	}
@@ -45,6 +48,7 @@ func serve(args []string) int {
 	s := store.Open(options)
 	parts := helper.Options{Store: s, Costs: stats.OpenCosts(cfg.Dir)}
 	addRemote(&parts, cfg)
+	accesses := noteAccesses(&parts)
 	helping := helper.New(parts)
 	ctx := context.Background()
 	relax := answerPromptly()
@@ -59,6 +63,7 @@ func serve(args []string) int {
 		fmt.Fprintf(os.Stderr, "larder: %s cannot be written (%s); this session's outputs went to %s and are not kept; run \"larder doctor\"\n", cfg.Dir, record.Fallback, fallback)
 	}
 	recordSession(cfg, record)
+	accesses()
 
 	// The go command waits for the end of our output, and whoever started it
 	// may wait for the end of its error output. What follows is not theirs.

@@ -84,11 +84,16 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Variables that are not settings, but Larder's own: the place of the file, and
-// the file in which "larder run" gathers its sessions.
+// Variables that are not settings, but Larder's own: the place of the file, the
+// file in which "larder run" gathers its sessions, and those in which "larder
+// explain" gathers what was asked for, and finds the trace of a command that is run
+// for it only.
 const (
-	FileVariable   = "LARDER_CONFIG"
-	RunLogVariable = "LARDER_RUN_LOG"
+	FileVariable      = "LARDER_CONFIG"
+	RunLogVariable    = "LARDER_RUN_LOG"
+	AccessLogVariable = "LARDER_ACCESS_LOG"
+	TraceVariable     = "LARDER_TRACE"
+	PretendVariable   = "LARDER_PRETEND" // and the helper is to claim that it has all tests' results
 )
 
 // A setting is one row of the table.
@@ -370,7 +375,7 @@ func (l *loader) apply(c *Config, s setting) Value {
 
 // findUnknown reports keys of the file and LARDER_ variables that no setting has.
 func (l *loader) findUnknown() {
-	names := map[string]bool{FileVariable: true, RunLogVariable: true}
+	names := map[string]bool{FileVariable: true, RunLogVariable: true, AccessLogVariable: true, TraceVariable: true, PretendVariable: true}
 	var keys, variables []string
 	for _, s := range table() {
 		names[s.name], names[s.variable()] = true, true

@@ -32,6 +32,7 @@ type Session struct {
 	costs stats.Costs
 	link  *Link        // nil: there is no remote
 	job   *session.Job // what is to be uploaded; nil: nothing ever
+	note  func(entry.ActionID, Access)
 	start time.Time
 
 	mu     sync.Mutex
@@ -52,9 +53,20 @@ var _ interface {
 type Options struct {
 	Store *store.Store
 	Costs stats.Costs
-	Link  *Link        // nil: there is no remote
-	Job   *session.Job // is filled in for the agent to upload; nil: nothing is
+	Link  *Link                        // nil: there is no remote
+	Job   *session.Job                 // is filled in for the agent to upload; nil: nothing is
+	Note  func(entry.ActionID, Access) // is told each, one at a time; may be nil
 }
+
+// An Access is what became of one request.
+type Access string
+
+// The kinds of accesses.
+const (
+	Hit    Access = "hit"
+	Missed Access = "missed"
+	Put    Access = "put"
+)
 
 // New returns a session. It does no I/O.
 func New(o Options) *Session {
@@ -63,6 +75,7 @@ func New(o Options) *Session {
 		costs:  o.Costs,
 		link:   o.Link,
 		job:    o.Job,
+		note:   o.Note,
 		start:  time.Now(),
 		missed: make(map[entry.ActionID]time.Time),
 		built:  make(map[stats.Key]time.Duration),
@@ -101,8 +114,10 @@ func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin t
 	if err != nil {
 		s.missed[id] = end
 		s.countMiss(store.MissReason(err))
+		s.noted(id, Missed)
 		return cacheprog.Entry{}, cacheprog.ErrMiss
 	}
+	s.noted(id, Hit)
 	s.counts.Hits++
 	s.counts.HitBytes += object.Size
 	s.hits = append(s.hits, stats.KeyOf(id))
@@ -115,6 +130,12 @@ func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin t
 		Time:     object.Time,
 		DiskPath: object.DiskPath,
 	}, nil
+}
+
+func (s *Session) noted(id entry.ActionID, a Access) {
+	if s.note != nil {
+		s.note(id, a)
+	}
 }
 
 func (s *Session) countMiss(r store.Reason) {
@@ -145,6 +166,7 @@ func (s *Session) Put(_ context.Context, p cacheprog.Put) (diskPath string, err 
 		s.counts.PutErrors++
 		return "", err
 	}
+	s.noted(id, Put)
 	s.counts.Puts++
 	s.counts.PutBytes += p.Size
 	cost := s.noteCost(id, begin)
