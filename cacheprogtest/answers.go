@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/larder-build/larder/cacheprog"
 )
@@ -29,11 +27,7 @@ func next(r *bufio.Reader) (incoming, error) {
 		return incoming{}, err
 	}
 	if c != '{' {
-		line, err := r.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			err = nil // the next call finds it again
-		}
-		return incoming{junk: excerpt(bytes.TrimSpace(line))}, err
+		return incoming{junk: excerpt(readLine(r))}, nil // the next call finds an error again
 	}
 	value, err := readObject(r)
 	if err != nil {
@@ -57,6 +51,16 @@ func skipSpace(r *bufio.Reader) (byte, error) {
 			return c, r.UnreadByte()
 		}
 	}
+}
+
+// readLine uses up a line of any length, and returns its beginning, without white space around it.
+func readLine(r *bufio.Reader) []byte {
+	line, err := r.ReadSlice('\n')
+	line = bytes.TrimSpace(bytes.Clone(line))
+	for err == bufio.ErrBufferFull {
+		_, err = r.ReadSlice('\n')
+	}
+	return line
 }
 
 // readObject reads from an opening brace to the one that closes it.

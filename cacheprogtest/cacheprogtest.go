@@ -81,8 +81,13 @@ type Options struct {
 
 // sizes are what makes checks slow.
 type sizes struct {
+	big    int64 // of a body that is more than pipes and buffers hold, so that when half of it is written some has been read
 	large  int64 // of the largest body
 	memory int64 // of the body that is put while memory is watched
+
+	// clock is how far a hit's time may be from the put's, for stores that keep seconds and clocks of file systems; what is
+	// to be told from the put's time comes twice as much later.
+	clock time.Duration
 }
 
 // A Rule is what one check holds.

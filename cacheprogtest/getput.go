@@ -104,9 +104,6 @@ func getSize(t *trial) {
 	}
 }
 
-// timeAllowance is for stores that keep seconds, and for clocks of file systems.
-const timeAllowance = 1100 * time.Millisecond
-
 func timeKept(t *trial) {
 	s := t.begin()
 	o := newObject(plainBytes)
@@ -117,7 +114,7 @@ func timeKept(t *trial) {
 		if res.Time == nil {
 			t.warnf("the hit has no Time, %s; the go command takes the present", when)
 		}
-		if res.Time.Before(begin.Add(-timeAllowance)) || res.Time.After(end.Add(timeAllowance)) {
+		if res.Time.Before(begin.Add(-t.sizes.clock)) || res.Time.After(end.Add(t.sizes.clock)) {
 			t.failf("the hit's Time, %s, is %v, but the put was at %v", when, res.Time.Format(time.StampMilli), begin.In(res.Time.Location()).Format(time.StampMilli))
 		}
 	}
@@ -125,11 +122,11 @@ func timeKept(t *trial) {
 	check(s.hit(o), "in the same process")
 	s.finish()
 	select {
-	case <-time.After(time.Until(end.Add(2 * timeAllowance))):
+	case <-time.After(time.Until(end.Add(2 * t.sizes.clock))):
 	case <-t.ctx.Done():
 	}
 	s = t.begin()
-	check(s.hit(o), fmt.Sprintf("%v later in the next process", 2*timeAllowance))
+	check(s.hit(o), fmt.Sprintf("%v later in the next process", 2*t.sizes.clock))
 }
 
 func putPath(t *trial) {

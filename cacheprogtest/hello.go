@@ -12,8 +12,8 @@ func helloFirst(t *trial) {
 	s.awaitFirst()
 	first := s.first.answer
 	switch {
-	case len(s.noted().junk) > 0:
-		t.failf("before its capabilities the program writes %s", s.noted().junk[0])
+	case len(s.early) > 0:
+		t.failf("before its capabilities the program writes %s", s.early[0])
 	case first.ID != 0:
 		t.failf("the first message has ID %d", first.ID)
 	case first.Err != "":

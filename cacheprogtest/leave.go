@@ -57,10 +57,11 @@ func closeLast(t *trial) {
 	s.put(known)
 	s.hit(known)
 	var data []byte
-	calls := []*call{s.next(&data, o.request(), o.bytes())}
+	var calls []*call
 	for range 16 {
 		calls = append(calls, s.next(&data, cacheprog.Request{Command: cacheprog.CmdGet, ActionID: known.action[:]}, nil))
 	}
+	calls = append(calls, s.next(&data, o.request(), o.bytes()))
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
@@ -114,7 +115,7 @@ func cutBody(t *trial) {
 		if res := s.get(o.action); isHit(res) {
 			t.failf("a put that was cut off in its %s is a hit, whose file %s", cut, orWhole(o.isIn(res.DiskPath)))
 		}
-		s.finish()
+		s.kill()
 	}
 }
 
@@ -133,14 +134,14 @@ func killedMidway(t *trial) {
 	for range 3 {
 		s := t.begin()
 		s.needs(cacheprog.CmdPut, cacheprog.CmdGet)
-		objects := []object{newObject(plainBytes), newObject(1200 * plainBytes)}
+		objects := []object{newObject(plainBytes), newObject(plainBytes), newObject(t.sizes.big)}
 		s.put(objects[0])
+		s.put(objects[1])
 		var data []byte
-		s.next(&data, objects[1].request(), objects[1].bytes())
-		s.write(data[:len(data)*3/4]) // more than pipes hold, so that some must have been taken
+		s.next(&data, objects[2].request(), objects[2].bytes())
+		s.write(data[:len(data)*3/4])
 		time.Sleep(5 * time.Millisecond)
-		_ = s.process.Process.Kill()
-		<-s.over
+		s.kill()
 		s = t.begin()
 		for _, o := range objects {
 			if res := s.get(o.action); isHit(res) {
@@ -149,6 +150,6 @@ func killedMidway(t *trial) {
 				}
 			}
 		}
-		s.finish()
+		s.kill()
 	}
 }

@@ -8,24 +8,23 @@ import (
 	"github.com/larder-build/larder/cacheprog"
 )
 
-// named returns the paths that a program names for an object that is put, and got if it can be.
+// named returns the paths of right files that a program names for an object that is put, and got.
 func (s *session) named(o object) []string {
+	s.needs(cacheprog.CmdGet)
 	var paths []string
-	if path := s.put(o).DiskPath; path != "" {
-		paths = append(paths, path)
-	}
-	if res := s.get(o.action); isHit(res) {
-		paths = append(paths, res.DiskPath)
+	for _, path := range []string{s.put(o).DiskPath, s.get(o.action).DiskPath} {
+		if path != "" && o.isIn(path) == "" {
+			paths = append(paths, path)
+		}
 	}
 	if len(paths) == 0 {
-		s.t.skipf("neither put nor get names a path, see put-path and put-get")
+		s.t.skipf("neither put nor get names a file with the body, see put-body, put-get and body-sizes")
 	}
 	return paths
 }
 
 func pathAbsolute(t *trial) {
 	s := t.begin()
-	s.needs(cacheprog.CmdGet)
 	for _, path := range s.named(newObject(plainBytes)) {
 		if !filepath.IsAbs(path) {
 			t.failf("the path %q is not absolute", path)
@@ -35,7 +34,6 @@ func pathAbsolute(t *trial) {
 
 func pathExtension(t *trial) {
 	s := t.begin()
-	s.needs(cacheprog.CmdGet)
 	for _, path := range s.named(newObject(plainBytes)) {
 		if ext := filepath.Ext(path); ext != "" && ext != ".go" {
 			t.warnf("the path %q has the extension %q", path, ext)
@@ -45,14 +43,8 @@ func pathExtension(t *trial) {
 
 func pathKept(t *trial) {
 	s := t.begin()
-	s.needs(cacheprog.CmdGet)
 	o := newObject(plainBytes)
 	paths := s.named(o)
-	for _, path := range paths {
-		if o.isIn(path) != "" {
-			t.skipf("the file is not right in the session either, see put-body and body-sizes")
-		}
-	}
 	s.finish()
 	for _, path := range paths {
 		if wrong := o.isIn(path); wrong != "" {
@@ -63,7 +55,6 @@ func pathKept(t *trial) {
 
 func pathKeepsBytes(t *trial) {
 	s := t.begin()
-	s.needs(cacheprog.CmdGet)
 	o := newObject(plainBytes)
 	paths := s.named(o)
 	s.put(o.with(2 * plainBytes))
@@ -77,15 +68,14 @@ func pathKeepsBytes(t *trial) {
 
 // pathWhole puts an output again and looks at its file while the body is on its way.
 func pathWhole(t *trial) {
-	const size = 1200 * plainBytes // more than pipes and buffers hold, so that half of it must have been taken
 	s := t.begin()
-	o := newObject(size)
+	o := newObject(t.sizes.big)
 	path := s.named(o)[0]
 	var data []byte
 	c := s.next(&data, o.request(), o.bytes())
 	look := func(when string) {
 		info, err := os.Stat(path)
-		if err != nil || info.Size() != size {
+		if err != nil || info.Size() != o.size {
 			t.failf("%s the same output is put again, its file %s is not whole: %s", when, path, o.isIn(path))
 		}
 	}

@@ -36,6 +36,7 @@ type session struct {
 
 	mu      sync.Mutex
 	first   *incoming       // what the program has said first
+	early   []string        // junk before that
 	began   chan struct{}   // closed when first is there
 	pending map[int64]*call // requests without an answer
 	past    map[int64]bool  // requests with one
@@ -156,8 +157,10 @@ func (s *session) awaitFirst() {
 
 // junkText says what the program has written that was no answer.
 func (s *session) junkText() string {
-	if b := s.noted(); len(b.junk) > 0 {
-		return "; it wrote " + b.junk[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if junk := append(slices.Clone(s.early), s.breach.junk...); len(junk) > 0 {
+		return "; it wrote " + junk[0]
 	}
 	return ""
 }
@@ -196,6 +199,7 @@ func (s *session) take(in incoming) {
 	case in.junk != "":
 	case s.first == nil:
 		s.first = &in
+		s.early, s.breach.junk = s.breach.junk, nil
 		close(s.began)
 	case asked:
 		delete(s.pending, in.answer.ID)
@@ -365,8 +369,8 @@ func (s *session) leave() {
 	<-s.over
 }
 
-// stderrTail returns the last lines of what the program has written to its standard error.
-func (s *session) stderrTail() string {
+// stderrText returns the beginning and the end of what the program has written to its standard error.
+func (s *session) stderrText() string {
 	if s.stderr == "" {
 		return ""
 	}
@@ -374,10 +378,10 @@ func (s *session) stderrTail() string {
 	if err != nil {
 		return ""
 	}
-	const most = 300
+	const each = 160
 	text := strings.TrimSpace(string(data))
-	if len(text) > most {
-		text = "…" + text[len(text)-most:]
+	if len(text) > 2*each {
+		text = text[:each] + " … " + text[len(text)-each:]
 	}
 	return text
 }

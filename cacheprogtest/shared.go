@@ -26,20 +26,24 @@ func sameAction(t *trial) {
 	a := t.begin()
 	a.needs(cacheprog.CmdPut, cacheprog.CmdGet)
 	b := t.second()
-	first := newObject(1200 * plainBytes) // more than pipes hold, so that half of it must have been taken
-	second := first.with(600 * plainBytes)
+	first := newObject(t.sizes.big)
+	second := first.with(t.sizes.big / 2)
 
 	var data []byte
 	put := a.next(&data, first.request(), first.bytes())
 	a.write(data[:len(data)/2])
-	b.put(second)
+	path := b.put(second).DiskPath
+	whole := path != "" && second.isIn(path) == "" // or it is for put-body
 	t.oneOf(b, "while another process is putting the same action", first, second)
 	a.write(data[len(data)/2:])
 	a.stored(put, first)
+	if wrong := second.isIn(path); whole && wrong != "" {
+		t.failf("when a second process has put the same action, the file that the first has named, %s, %s", path, wrong)
+	}
 	t.oneOf(a, "when two processes have put the same action", first, second)
 	t.oneOf(b, "when two processes have put the same action", first, second)
 
-	const rounds, each = 8, 4
+	const rounds = 16
 	sessions := []*session{a, b, t.second(), t.second()}
 	for range rounds {
 		candidates := []object{newObject(plainBytes)}
@@ -48,14 +52,11 @@ func sameAction(t *trial) {
 		}
 		var calls []*call
 		for i, s := range sessions {
-			for range each {
-				calls = append(calls, s.send(candidates[i].request()))
-			}
+			calls = append(calls, s.send(candidates[i].request()))
 		}
 		for i, c := range calls {
-			s := sessions[i/each]
-			s.stored(c, candidates[i/each])
-			t.oneOf(s, "while four processes put the same action", candidates...)
+			sessions[i].stored(c, candidates[i])
+			t.oneOf(sessions[i], "while four processes put the same action", candidates...)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func newSuite(o Options) (*suite, error) {
 		s.Limit = DefaultLimit
 	}
 	if s.sizes == (sizes{}) {
-		s.sizes = sizes{large: 500_000_000, memory: 300_000_000}
+		s.sizes = sizes{big: 3_600_000, large: 500_000_000, memory: 300_000_000, clock: 1100 * time.Millisecond}
 	}
 	if s.Connect != nil {
 		return s, nil
@@ -128,8 +128,8 @@ func (t *trial) failf(format string, args ...any) {
 		detail = fmt.Sprintf("not done within %v: %s", t.limit, detail)
 	}
 	if len(t.sessions) > 0 {
-		if said := t.sessions[len(t.sessions)-1].stderrTail(); said != "" {
-			detail += "; its standard error ends: " + said
+		if said := t.sessions[len(t.sessions)-1].stderrText(); said != "" {
+			detail += "; its standard error: " + said
 		}
 	}
 	t.end(Fail, "%s", detail)
