@@ -44,7 +44,7 @@ const (
 	Skipped = Verdict("skipped") // nothing can be said
 )
 
-// DefaultLimit is how long a check may take: a hundred times what any but the large ones take on a slow machine with a program
+// DefaultLimit is how long a check may take: several times what any but the large ones take on a busy machine with a program
 // that works, and twice what the go command waits before it complains of a slow start (cmd/go/internal/cache/prog.go,
 // startCacheProg).
 const DefaultLimit = 10 * time.Second
@@ -67,7 +67,7 @@ type Options struct {
 	// Match chooses checks by their names; nil is for all.
 	Match func(name string) bool
 
-	// Short leaves out the checks with large bodies, which write a gigabyte.
+	// Short leaves out the checks with large bodies, which put 800 MB.
 	Short bool
 
 	// Limit is how long each check may take; zero is for [DefaultLimit]. The large ones have 30 times as much.

@@ -69,7 +69,7 @@ var checks = []check{
 		"A put without BodySize has no body on the stream, and is stored as an empty file.",
 		progGo + "writeToChild"}},
 	{run: bodySizes, Rule: Rule{"body-sizes",
-		"A body comes out as it was put, whatever its size is in base64's groups of three and in buffers of 4, 32, 48 and 64 KiB and 1 MiB.",
+		"A body comes out as it was put, whatever its size is in base64's groups of three and in buffers of 3 to 64 KiB and 1 MiB.",
 		progGo + "writeToChild"}},
 	{run: bodyLarge, large: true, Rule: Rule{"body-large",
 		"A body of 500 MB comes out as it was put: bodies have no limit.",

@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-build/larder/cacheprog"
@@ -24,6 +26,8 @@ import (
 type reference struct {
 	defect string
 	dir    string
+	name   string // that no other run has
+	gone   <-chan struct{}
 	stdin  *pieces
 	in     *bufio.Reader
 	stdout io.Writer
@@ -65,17 +69,33 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func runReference(defect, dir string, r io.Reader, w io.Writer) error {
+// runReference runs the program until its session ends. A defect that is about hanging hangs until gone is closed.
+func runReference(defect, dir string, r io.Reader, w io.Writer, gone <-chan struct{}) error {
 	stdin := &pieces{r: r}
-	return (&reference{defect: defect, dir: dir, stdin: stdin, in: bufio.NewReader(stdin), stdout: w, out: bufio.NewWriter(w), mine: make(map[string]bool)}).run()
+	p := &reference{
+		defect: defect, dir: dir, gone: gone, stdin: stdin, in: bufio.NewReader(stdin), stdout: w, out: bufio.NewWriter(w),
+		mine: make(map[string]bool), name: strconv.FormatInt(runs.Add(1), 10) + "-" + strconv.Itoa(os.Getpid()),
+	}
+	defer func() {
+		if p.lock != nil {
+			p.lock.Close()
+		}
+	}()
+	return p.run()
 }
+
+// runs counts the runs in this process, so that each can have its own name.
+var runs atomic.Int64
+
+// hang waits for the end.
+func (p *reference) hang() { <-p.gone }
 
 func (p *reference) run() error {
 	switch p.defect {
 	case "panic":
 		panic("boom")
 	case "hang":
-		time.Sleep(time.Hour)
+		p.hang()
 	case "junk":
 		for {
 			if _, err := fmt.Fprint(p.stdout, "junk and more junk, "); err != nil {
@@ -112,11 +132,12 @@ func (p *reference) run() error {
 	switch p.defect {
 	case "deaf": // and silent
 		p.out.Flush()
-		time.Sleep(time.Hour)
+		p.hang()
 	case "quit":
 		p.out.Flush()
 		return errors.New("the disk is gone")
 	case "nonsense":
+		p.out.Flush()
 		for {
 			if _, err := fmt.Fprintln(p.stdout, `{"ID":12345} nonsense {"ID":1,"Size":-1,"Miss":"no"}`); err != nil {
 				return err
@@ -128,7 +149,7 @@ func (p *reference) run() error {
 		line, err := p.line()
 		if err == io.EOF {
 			if p.is("eof-exits") {
-				time.Sleep(time.Hour)
+				p.hang()
 			}
 			return nil
 		}
@@ -155,7 +176,11 @@ func (p *reference) lockOut() error {
 			p.lock = f
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-p.gone:
+			return errors.New("the lock is held")
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
@@ -254,7 +279,7 @@ func (p *reference) actionFile(action []byte) string {
 	}
 	name := "a-" + hex.EncodeToString(action)
 	if p.is("next-process") {
-		name += fmt.Sprint("-", os.Getpid())
+		name += "-" + p.name
 	}
 	return filepath.Join(p.dir, name)
 }
@@ -302,7 +327,7 @@ func (p *reference) get(r cacheprog.Request, res *cacheprog.Response) {
 	case "path-extension":
 		res.DiskPath = p.copyTo(path, path+".bin")
 	case "path-kept":
-		p.copies = filepath.Join(p.dir, fmt.Sprint("session-", os.Getpid()))
+		p.copies = filepath.Join(p.dir, "session-"+p.name)
 		os.MkdirAll(p.copies, 0o777)
 		res.DiskPath = p.copyTo(path, filepath.Join(p.copies, e.File))
 	}
@@ -311,7 +336,7 @@ func (p *reference) get(r cacheprog.Request, res *cacheprog.Response) {
 // copyTo copies a file for a defect.
 func (p *reference) copyTo(from, to string) string {
 	data, _ := os.ReadFile(from)
-	tmp := fmt.Sprint(to, os.Getpid())
+	tmp := to + p.name
 	os.WriteFile(tmp, data, 0o666)
 	os.Rename(tmp, to)
 	return to
@@ -368,7 +393,7 @@ func (p *reference) close(res cacheprog.Response) error {
 	}
 	switch p.defect {
 	case "close-exits":
-		time.Sleep(time.Hour)
+		p.hang()
 	case "close-exits-child":
 		exe, err := os.Executable()
 		if err != nil {

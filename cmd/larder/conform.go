@@ -53,7 +53,7 @@ For example:
 			var o conformOptions
 			fs.StringVar(&o.run, "run", "*", "only the checks whose names match one of these `patterns`, as put-*,miss")
 			fs.Var(&o.env, "env", "add `NAME=VALUE` to the program's environment; may be repeated")
-			fs.BoolVar(&o.short, "short", false, "leave out the checks with large bodies, which write 1.6 GB")
+			fs.BoolVar(&o.short, "short", false, "leave out the checks with large bodies, which put 800 MB")
 			fs.DurationVar(&o.limit, "limit", cacheprogtest.DefaultLimit, "`time` for each check; 30 times as much for those with large bodies")
 			fs.BoolVar(&o.strict, "strict", false, "have warnings count as failures in the exit code")
 			fs.BoolVar(&o.list, "list", false, "print the checks with their rules, and run none")
