@@ -54,7 +54,7 @@ func pipelinedPuts(t *trial) {
 	var objects []object
 	var calls []*call
 	for i := range 64 {
-		o := newObject(plainBytes * int64(1+i%4*i))
+		o := newObject(plainBytes * int64(1+i%4*8))
 		objects = append(objects, o)
 		calls = append(calls, s.send(o.request()))
 	}
