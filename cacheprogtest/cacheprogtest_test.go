@@ -260,26 +260,24 @@ func (d defect) misjudged(t *testing.T, o cacheprogtest.Options) (wrong []cachep
 // TestHopeless has the suite end, with failures, whatever a program does.
 func TestHopeless(t *testing.T) {
 	for _, row := range []struct {
-		defect, detail string // of the first check that fails
-		skipped        bool   // the rest
+		defect, detail string        // of the first check that fails
+		skipped        bool          // the rest
+		limit          time.Duration // short where it must be waited for
 	}{
-		{"panic", "before it has sent its capabilities; its standard error: panic: boom", true},
-		{"hang", "no capabilities within 500ms", true},
-		{"junk", "no capabilities within 500ms", true},
-		{"object", "before it has sent its capabilities; it wrote", true},
-		{"deaf", "no answer to get", false},
-		{"quit", "the disk is gone", false},
-		{"nonsense", "it wrote", false},
+		{"panic", "before it has sent its capabilities; its standard error: panic: boom", true, time.Minute},
+		{"hang", "no capabilities within 500ms", true, 500 * time.Millisecond},
+		{"junk", "no capabilities within 500ms", true, 500 * time.Millisecond},
+		{"object", "before it has sent its capabilities; it wrote", true, time.Minute},
+		{"deaf", "no answer to get", false, 4 * time.Second},
+		{"quit", "the disk is gone", false, time.Minute},
+		{"nonsense", "it wrote", false, 4 * time.Second},
 	} {
 		t.Run(row.defect, func(t *testing.T) {
 			t.Parallel()
 			o := program(row.defect)
-			o.Short, o.Limit = true, 500*time.Millisecond
+			o.Short, o.Limit = true, row.limit
 			o.Match = func(name string) bool { // one of each kind
 				return slices.Contains([]string{"hello-first", "miss", "body-sizes", "concurrent-gets", "unknown-command", "close-last", "same-action"}, name)
-			}
-			if !row.skipped {
-				o.Limit = 2 * time.Second
 			}
 			report, err := cacheprogtest.Check(t.Context(), o)
 			if err != nil {
