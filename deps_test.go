@@ -16,7 +16,8 @@ const module = "github.com/larder-build/larder"
 const rules = `
 .                        -
 cacheprog                -
-cmd/larder               cacheprog internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
+cacheprogtest            cacheprog
+cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/cli internal/config internal/entry internal/faulttest internal/server internal/server/auth internal/server/disk internal/session internal/store golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/entry
 e2e/soak                 internal/soak
