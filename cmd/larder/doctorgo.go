@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"github.com/larder-build/larder/internal/cli"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,19 +16,19 @@ import (
 
 // checkGo looks at the go command and at its wiring to a cache program, as the
 // go command itself sees both.
-func checkGo(ctx context.Context) []finding {
+func checkGo(ctx context.Context) []cli.Finding {
 	out, err := exec.CommandContext(ctx, "go", "env", "-json", "GOVERSION", "GOCACHEPROG").Output()
 	if err != nil {
-		return []finding{bad("go", "install Go, or put it on PATH", "the go command cannot be run: %v", err)}
+		return []cli.Finding{cli.Bad("go", "install Go, or put it on PATH", "the go command cannot be run: %v", err)}
 	}
 	var env struct{ GOVERSION, GOCACHEPROG string }
 	if err := json.Unmarshal(out, &env); err != nil {
-		return []finding{bad("go", "", "what go env prints cannot be read: %v", err)}
+		return []cli.Finding{cli.Bad("go", "", "what go env prints cannot be read: %v", err)}
 	}
 	if tooOld(env.GOVERSION) {
-		return []finding{bad("go", "use Go 1.24 or later", "%s does not use cache programs", env.GOVERSION)}
+		return []cli.Finding{cli.Bad("go", "use Go 1.24 or later", "%s does not use cache programs", env.GOVERSION)}
 	}
-	return []finding{good("go", "%s", env.GOVERSION), checkProg(ctx, env.GOCACHEPROG)}
+	return []cli.Finding{cli.Good("go", "%s", env.GOVERSION), checkProg(ctx, env.GOCACHEPROG)}
 }
 
 // tooOld reports whether version is of a Go that knows no GOCACHEPROG unless it
@@ -43,18 +44,18 @@ func tooOld(version string) bool {
 
 // checkProg starts the program that GOCACHEPROG names, as the go command does,
 // and asks it for something.
-func checkProg(ctx context.Context, command string) finding {
+func checkProg(ctx context.Context, command string) cli.Finding {
 	const check = "GOCACHEPROG"
 	if command == "" {
-		return good(check, `is not set: Larder is used under "larder run" only ("go env -w GOCACHEPROG=larder" would use it always)`)
+		return cli.Good(check, `is not set: Larder is used under "larder run" only ("go env -w GOCACHEPROG=larder" would use it always)`)
 	}
 	args, err := cacheprog.SplitCommand(command)
 	if err != nil || len(args) == 0 {
-		return bad(check, "correct its quotes", "%s: %v", command, err)
+		return cli.Bad(check, "correct its quotes", "%s: %v", command, err)
 	}
 	path, err := exec.LookPath(args[0])
 	if err != nil {
-		return bad(check, "put its directory on PATH, or set GOCACHEPROG to its full path", "%s is not found: %v; builds fail", args[0], errors.Unwrap(err))
+		return cli.Bad(check, "put its directory on PATH, or set GOCACHEPROG to its full path", "%s is not found: %v; builds fail", args[0], errors.Unwrap(err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -62,7 +63,7 @@ func checkProg(ctx context.Context, command string) finding {
 	// What is asked here is nothing to count.
 	client, err := cacheprog.Start(ctx, command, &cacheprog.StartOptions{Env: append(os.Environ(), "LARDER_STATS=false")})
 	if err != nil {
-		return bad(check, "run it by hand and read what it prints", "%s does not start as a cache program: %v; builds fail", command, err)
+		return cli.Bad(check, "run it by hand and read what it prints", "%s does not start as a cache program: %v; builds fail", command, err)
 	}
 	started := time.Since(begin)
 	var id cacheprog.ActionID
@@ -72,12 +73,12 @@ func checkProg(ctx context.Context, command string) finding {
 		err = closeErr
 	}
 	if err != nil && !errors.Is(err, cacheprog.ErrMiss) {
-		return bad(check, "run it by hand and read what it prints", "%s answers a get with: %v", command, err)
+		return cli.Bad(check, "run it by hand and read what it prints", "%s answers a get with: %v", command, err)
 	}
 	if self, err := os.Executable(); err == nil && !sameFile(self, path) {
-		return bad(check, "is that the one you mean?", "works, but is %s, not this program (%s)", path, self)
+		return cli.Bad(check, "is that the one you mean?", "works, but is %s, not this program (%s)", path, self)
 	}
-	return good(check, "%s, ready after %v", path, started.Round(10*time.Microsecond))
+	return cli.Good(check, "%s, ready after %v", path, started.Round(10*time.Microsecond))
 }
 
 func sameFile(a, b string) bool {

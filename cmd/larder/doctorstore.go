@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/larder-build/larder/internal/cli"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,12 +20,12 @@ import (
 const freeBytesMin = 1e9
 
 // checkStore looks at the local store: its directory, its space, its contents.
-func checkStore(ctx context.Context, cfg config.Config) []finding {
-	findings := []finding{checkDir(cfg.Dir)}
+func checkStore(ctx context.Context, cfg config.Config) []cli.Finding {
+	findings := []cli.Finding{checkDir(cfg.Dir)}
 	if free, err := freeSpace(cfg.Dir); err == nil {
-		f := good("space", "%s free", config.FormatSize(free))
+		f := cli.Good("space", "%s free", config.FormatSize(free))
 		if free < freeBytesMin {
-			f = bad("space", "make room, or set max_size and run \"larder trim\"; until then builds pass, but their outputs are not kept",
+			f = cli.Bad("space", "make room, or set max_size and run \"larder trim\"; until then builds pass, but their outputs are not kept",
 				"only %s free on the disk of %s", config.FormatSize(free), cfg.Dir)
 		}
 		findings = append(findings, f)
@@ -33,10 +34,10 @@ func checkStore(ctx context.Context, cfg config.Config) []finding {
 }
 
 // checkDir tries to write what a session writes.
-func checkDir(dir string) finding {
+func checkDir(dir string) cli.Finding {
 	const check = "store"
-	unwritable := func(err error) finding {
-		return bad(check, "correct that, or set LARDER_DIR to a directory that can be written; until then builds pass, but their outputs are not kept",
+	unwritable := func(err error) cli.Finding {
+		return cli.Bad(check, "correct that, or set LARDER_DIR to a directory that can be written; until then builds pass, but their outputs are not kept",
 			"%s cannot be written: %v", dir, cause(err))
 	}
 	own := filepath.Join(dir, "larder")
@@ -52,7 +53,7 @@ func checkDir(dir string) finding {
 		case err != nil:
 			return unwritable(err)
 		case !info.IsDir():
-			return bad(check, "remove it; until then builds pass, but some of their outputs are not kept", "%s is not a directory", sub)
+			return cli.Bad(check, "remove it; until then builds pass, but some of their outputs are not kept", "%s is not a directory", sub)
 		}
 		dir := sub
 		if err := tryWrite(dir); err != nil {
@@ -62,7 +63,7 @@ func checkDir(dir string) finding {
 	if err := tryWrite(own); err != nil {
 		return unwritable(err)
 	}
-	return good(check, "%s can be written", dir)
+	return cli.Good(check, "%s can be written", dir)
 }
 
 func tryWrite(dir string) error {
@@ -85,28 +86,28 @@ func cause(err error) error {
 }
 
 // checkContents looks at every entry without hashing it.
-func checkContents(ctx context.Context, cfg config.Config) finding {
+func checkContents(ctx context.Context, cfg config.Config) cli.Finding {
 	const check = "contents"
 	found, err := store.Check(ctx, store.Options{Dir: cfg.Dir})
 	switch {
 	case err != nil:
-		return bad(check, "see to the directory", "%s cannot be read: %v", cfg.Dir, cause(err))
+		return cli.Bad(check, "see to the directory", "%s cannot be read: %v", cfg.Dir, cause(err))
 	case found.ProblemCount > 0:
-		return bad(check, `run "larder verify" to take them out; until then they are misses, and builds pass`,
+		return cli.Bad(check, `run "larder verify" to take them out; until then they are misses, and builds pass`,
 			"%d damaged files, for example %s: %s", found.ProblemCount, found.Problems[0].Path, found.Problems[0].What)
 	case found.Newest.After(time.Now().Add(24 * time.Hour)):
-		return bad(check, "correct the clock; until that time such entries are not trimmed by age",
+		return cli.Bad(check, "correct the clock; until that time such entries are not trimmed by age",
 			"some entries were last used in the future (%s): the clock has jumped", found.Newest.Format(time.DateTime))
 	}
-	return good(check, "%s, %s, %s", count(int64(found.Actions), "action"), count(int64(found.Outputs), "output"), config.FormatSize(found.Bytes))
+	return cli.Good(check, "%s, %s, %s", count(int64(found.Actions), "action"), count(int64(found.Outputs), "output"), config.FormatSize(found.Bytes))
 }
 
 // checkSessions looks for trouble in the last sessions.
-func checkSessions(cfg config.Config) []finding {
+func checkSessions(cfg config.Config) []cli.Finding {
 	const check = "sessions"
 	_, sessions, err := stats.OpenLog(cfg.Dir).Read()
 	if err != nil {
-		return []finding{bad(check, "see to the directory", "their log cannot be read: %v", err)}
+		return []cli.Finding{cli.Bad(check, "see to the directory", "their log cannot be read: %v", err)}
 	}
 	const recent = 100
 	sessions = sessions[max(0, len(sessions)-recent):]
@@ -116,9 +117,9 @@ func checkSessions(cfg config.Config) []finding {
 	}
 	switch m := total.Misses; {
 	case total.PutErrors > 0:
-		return []finding{bad(check, "see to the store and to the directory for temporary files", "%d outputs of the last %d could not be stored anywhere", total.PutErrors, len(sessions))}
+		return []cli.Finding{cli.Bad(check, "see to the store and to the directory for temporary files", "%d outputs of the last %d could not be stored anywhere", total.PutErrors, len(sessions))}
 	case m.Damaged+m.OutputMissing+m.Unreadable > 0:
-		return []finding{good(check, "in the last %d, %d misses%s; they were made anew", len(sessions), m.Total(), missKinds(m))}
+		return []cli.Finding{cli.Good(check, "in the last %d, %d misses%s; they were made anew", len(sessions), m.Total(), missKinds(m))}
 	}
-	return []finding{good(check, "nothing wrong in the last %d", len(sessions))}
+	return []cli.Finding{cli.Good(check, "nothing wrong in the last %d", len(sessions))}
 }

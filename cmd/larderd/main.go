@@ -28,6 +28,7 @@ Run a team server: larderd serve -dir /var/lib/larder -listen :7070 -tokens FILE
 			serveCommand(),
 			tokenCommand(),
 			agentCommand(),
+			checkCommand(),
 			benchCommand(),
 			cli.VersionCommand("larderd"),
 		},

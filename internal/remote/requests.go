@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/manifest"
@@ -178,6 +179,8 @@ type Capabilities struct {
 	Name    string   `json:"name"` // of the token
 	Read    []string `json:"read"`
 	Write   string   `json:"write"` // "" if it may not
+
+	Time time.Time `json:"-"` // the server's clock, in whole seconds; zero: unknown
 }
 
 // Capabilities asks for them. It is what the breaker probes with.
@@ -191,5 +194,6 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	if err := decode(resp, &answer); err != nil {
 		return answer, fmt.Errorf("ask for capabilities: %w", err)
 	}
+	answer.Time, _ = http.ParseTime(resp.Header.Get("Date"))
 	return answer, nil
 }

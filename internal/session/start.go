@@ -36,8 +36,8 @@ type Starter struct {
 	Larderd string // its path; "": beside this program, then on the PATH
 }
 
-// program is the path of larderd.
-func (s Starter) program() (string, error) {
+// Program is the path of larderd. Its error wraps ErrNoAgent.
+func (s Starter) Program() (string, error) {
 	if s.Larderd != "" {
 		return s.Larderd, nil
 	}
@@ -102,7 +102,7 @@ func (s Starter) start(ctx context.Context) (conn, error) {
 // another one was there already. It inherits nothing that the go command or a
 // terminal waits for.
 func (s Starter) spawn() (ended chan error, err error) {
-	program, err := s.program()
+	program, err := s.Program()
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// A Finding is what one check of a doctor found.
+type Finding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	What   string `json:"what"`
+	Remedy string `json:"remedy,omitempty"` // if not OK
+}
+
+// Good is a finding that all is well.
+func Good(check, format string, args ...any) Finding {
+	return Finding{Check: check, OK: true, What: fmt.Sprintf(format, args...)}
+}
+
+// Bad is a finding of something that should be mended, and how.
+func Bad(check, remedy, format string, args ...any) Finding {
+	return Finding{Check: check, What: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+// ReportFindings writes findings, as JSON or for people. The error is an ExitError
+// if there is something to mend.
+func ReportFindings(w io.Writer, findings []Finding, asJSON bool) error {
+	toMend := 0
+	for _, f := range findings {
+		if !f.OK {
+			toMend++
+		}
+	}
+	if asJSON {
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		if err := out.Encode(findings); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			mark := "ok  "
+			if !f.OK {
+				mark = "MEND"
+			}
+			fmt.Fprintf(w, "%s  %s: %s\n", mark, f.Check, f.What)
+			if f.Remedy != "" {
+				fmt.Fprintf(w, "      -> %s\n", f.Remedy)
+			}
+		}
+	}
+	if toMend > 0 {
+		return &ExitError{Code: ExitFail}
+	}
+	return nil
+}
