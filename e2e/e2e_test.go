@@ -1,9 +1,12 @@
 // Package e2e holds no code, only tests: scripts that drive the real go command
 // through the real larder program, in testdata/script. A script has a home, a
-// module cache shared with the machine's, and an empty GOCACHE of its own.
+// module cache shared with the machine's, and a GOCACHE of its own, with what go
+// commands have made natively of the commonest packages of the standard library
+// in it; or nothing, where the script has a file named cold.
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -31,7 +34,7 @@ func (t testMain) Run() int {
 	dir, err := os.MkdirTemp("", "larder-e2e-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = buildLarder(dir)
+		err = errors.Join(buildLarder(dir), buildBase(dir))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,6 +55,46 @@ func buildLarder(dir string) error {
 		return fmt.Errorf("build another larder: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// buildBase fills the GOCACHE that scripts begin with.
+func buildBase(dir string) error {
+	module := filepath.Join(dir, "module")
+	for name, text := range map[string]string{
+		"go.mod":    "module example.com/base\n\ngo 1.24\n",
+		"m.go":      "package main\n\nimport (\n\t_ \"errors\"\n\t_ \"fmt\"\n\t_ \"os\"\n\t_ \"strings\"\n)\n\nfunc main() {}\n",
+		"m_test.go": "package main\n\nimport \"testing\"\n\nfunc Test(t *testing.T) {}\n",
+	} {
+		if err := errors.Join(os.MkdirAll(module, 0o777), os.WriteFile(filepath.Join(module, name), []byte(text), 0o666)); err != nil {
+			return err
+		}
+	}
+	cmd := exec.Command("go", "test", ".")
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "GOCACHE="+filepath.Join(dir, "base"), "GOCACHEPROG=", "GOFLAGS=-buildvcs=false", "GOENV=off", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the commonest packages: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// linkBase has a GOCACHE begin with what buildBase has made. The files are shared:
+// the go command and Larder replace files, and never write to them.
+func linkBase(cache string) error {
+	base := filepath.Join(os.Getenv("LARDER_E2E_BIN"), "base")
+	return filepath.WalkDir(base, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(cache, strings.TrimPrefix(path, base))
+		switch {
+		case d.IsDir():
+			return os.MkdirAll(to, 0o777)
+		case strings.HasSuffix(path, "-a"), strings.HasSuffix(path, "-d"):
+			return os.Link(path, to)
+		}
+		return nil
+	})
 }
 
 // goEnv asks the go command of the machine, in whose module cache scripts work.
@@ -89,6 +132,11 @@ func TestScripts(t *testing.T) {
 				env.Setenv(name, value)
 			}
 			if err := os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o777); err != nil {
+				return err
+			}
+			if _, err := os.Stat(filepath.Join(env.WorkDir, "cold")); err == nil {
+				env.Setenv("COLD", "1")
+			} else if err := linkBase(env.Getenv("GOCACHE")); err != nil {
 				return err
 			}
 			return makeOlder(env.WorkDir, time.Hour)

@@ -52,6 +52,9 @@ func cmdMachine(ts *testscript.TestScript, neg bool, args []string) {
 	if err == nil {
 		return
 	}
+	if ts.Getenv("COLD") == "" {
+		ts.Check(linkBase(ts.Getenv("GOCACHE")))
+	}
 	stop := scriptCommand(ts, "larderd", "agent", "-stop")
 	ts.Defer(func() {
 		if out, err := stop.CombinedOutput(); err != nil {
