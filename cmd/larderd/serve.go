@@ -97,6 +97,16 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		options.Authenticate = tokens.Authenticate
 	}
 	api := server.New(options)
+	keeping, stopKeeping := context.WithCancel(context.Background())
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		api.Keep(keeping)
+	}()
+	defer func() { // before the storage is closed
+		stopKeeping()
+		<-kept
+	}()
 
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {

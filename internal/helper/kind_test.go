@@ -3,6 +3,7 @@ package helper_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/larder-build/larder/internal/helper"
@@ -43,6 +44,33 @@ func TestKindKey(t *testing.T) {
 	k.Dir = "cmd"
 	if k.Key() == base {
 		t.Error("another directory is of the same kind")
+	}
+}
+
+// What is shown of a command has no secrets and no directories.
+func TestKindCommand(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"go build ./...", "go build ./..."},
+		{"go build -race -tags netgo,x -o /home/me/bin/x -v ./cmd/x", "go build -race -tags netgo,x -o … -v ./cmd/x"},
+		{"go build -ldflags=-X=main.key=SECRET -tags=a .", "go build -ldflags=… -tags=a ."},
+		{"go build -ldflags -X=main.key=SECRET .", "go build -ldflags … ."},
+		{"go build /home/me/secret-project/cmd/x", "go build …/x"},
+		{"go test -run TestSECRET -count=1 ./... -args -token=SECRET", "go test -run … -count=1 ./... -args …"},
+		{"go test . -token SECRET -key=SECRET", "go test . -token … -key=…"},
+		{"go run -race . -password SECRET", "go run -race . …"},
+		{"go run example.com/x@latest SECRET", "go run example.com/x@latest …"},
+		{"go run .", "go run ."},
+		{"go tool x -password SECRET", "go tool x …"},
+		{"go vet -vettool=/home/me/SECRET ./...", "go vet -vettool=… ./..."},
+		{"go list -f {{SECRET}} -deps ./...", "go list -f … -deps ./..."},
+		{"go test -exec SECRET -unknown SECRET", "go test -exec … -unknown …"},
+		{"go", "go"},
+		{"", ""},
+	} {
+		k := helper.Kind{Args: strings.Fields(tt.args)}
+		if got := k.Command(); got != tt.want || strings.Contains(got, "SECRET") || strings.Contains(got, "/home") {
+			t.Errorf("%q is shown as %q, want %q", tt.args, got, tt.want)
+		}
 	}
 }
 

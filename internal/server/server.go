@@ -19,6 +19,7 @@ import (
 	"github.com/larder-build/larder/internal/body"
 	"github.com/larder-build/larder/internal/server/auth"
 	"github.com/larder-build/larder/internal/server/disk"
+	"github.com/larder-build/larder/internal/server/history"
 )
 
 // Limits of requests. They are what no honest client reaches.
@@ -46,6 +47,7 @@ type Options struct {
 // A Server serves the API.
 type Server struct {
 	storage      *disk.Store
+	history      *history.History
 	authenticate func(string) (auth.Grant, error)
 	log          *slog.Logger
 	version      string
@@ -54,6 +56,8 @@ type Server struct {
 	metrics      *metrics
 	buffers      sync.Pool  // of *[]byte, to read bodies into
 	manifests    sync.Mutex // a merge reads, then writes
+	reports      rate
+	recorded     recorded
 	inFlight     atomic.Int64
 	draining     atomic.Bool
 	mux          http.ServeMux
@@ -62,7 +66,7 @@ type Server struct {
 // New returns a server.
 func New(o Options) *Server {
 	s := &Server{
-		storage: o.Storage, authenticate: o.Authenticate, log: o.Log, version: o.Version,
+		storage: o.Storage, history: history.Open(o.Storage, nil, o.Log), authenticate: o.Authenticate, log: o.Log, version: o.Version,
 		codec: body.NewCodec(),
 	}
 	if s.authenticate == nil {
@@ -81,6 +85,8 @@ func New(o Options) *Server {
 		"POST /v1/manifest/{key}": {"merge_manifest", s.mergeManifest},
 		"POST /v1/prefetch/{key}": {"prefetch", s.prefetch},
 		"GET /v1/filter":          {"filter", s.getFilter},
+		"POST /v1/sessions":       {"report_sessions", s.postSessions},
+		"GET /v1/sessions":        {"list_sessions", s.listSessions},
 		"GET /metrics":            {"metrics", s.getMetrics},
 	} {
 		s.mux.Handle(pattern, s.handler(op))
@@ -121,7 +127,8 @@ func (s *Server) handler(op operation) http.Handler {
 		begin := time.Now()
 		sw := &statusWriter{ResponseWriter: w}
 		w = sw
-		defer func() { s.metrics.observe(op.name, sw.code(), time.Since(begin)) }()
+		var grant auth.Grant
+		defer func() { s.metrics.observe(op.name, sw.code(), grant, time.Since(begin)) }()
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > requestsMax {
 			w.Header().Set("Retry-After", "1")
@@ -130,8 +137,8 @@ func (s *Server) handler(op operation) http.Handler {
 		}
 		p := newProgress(w, r)
 		r.Body = p.body()
-		grant, err := s.authenticate(bearer(r))
-		if err == nil {
+		var err error
+		if grant, err = s.authenticate(bearer(r)); err == nil {
 			err = op.run(p.writer(), r, grant)
 		} else {
 			s.metrics.refused.WithLabelValues(refusal(err)).Inc()

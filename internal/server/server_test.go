@@ -431,7 +431,8 @@ func TestOperations(t *testing.T) {
 		`larder_request_seconds_count{operation="get",status="404"} 1`,
 		`larder_request_seconds_count{operation="put",status="204"} 1`,
 		`larder_refused_total{reason="no_token"} 1`,
-		`larder_entry_hits_total 1`, `larder_entry_misses_total 1`,
+		`larder_entry_hits_total{namespace="trusted"} 1`, `larder_entry_misses_total{namespace="trusted"} 1`,
+		`larder_requests_total{namespace="trusted",operation="get",status="200"} 1`,
 		`larder_storage_entries{namespace="trusted"} 1`, `larder_storage_limit_bytes 1.073741824e+09`, `larder_damaged_total 0`,
 	} {
 		if !strings.Contains(string(out), line+"\n") {
