@@ -94,7 +94,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		if err != nil {
 			return &cli.HintError{Err: fmt.Errorf("read tokens: %w", err), Hint: "make one with \"larderd token add -tokens " + o.tokens + " -name NAME -role ROLE\""}
 		}
-		options.Authenticate = tokens.Authenticate
+		options.Authenticate, options.Find = tokens.Authenticate, tokens.Find
+		options.Secure = o.cert != "" || o.acme != "" || o.behindProxy
 	}
 	api := server.New(options)
 	keeping, stopKeeping := context.WithCancel(context.Background())

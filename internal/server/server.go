@@ -10,6 +10,7 @@ package server
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/larder-build/larder/internal/body"
 	"github.com/larder-build/larder/internal/server/auth"
+	"github.com/larder-build/larder/internal/server/dashboard"
 	"github.com/larder-build/larder/internal/server/disk"
 	"github.com/larder-build/larder/internal/server/history"
 )
@@ -40,8 +42,12 @@ type Options struct {
 	// Authenticate returns what a token, "" if there is none, may do; its errors
 	// are auth's. Nil lets everyone do everything.
 	Authenticate func(token string) (auth.Grant, error)
-	Log          *slog.Logger
-	Version      string // of larderd, for capabilities
+	// Find returns what the token with a hash (auth.Hash) may do, for browsers that
+	// have logged in with it. Nil is of no use where Authenticate is not.
+	Find    func(hash string) (auth.Grant, error)
+	Secure  bool // browsers reach the server by TLS only
+	Log     *slog.Logger
+	Version string // of larderd, for capabilities
 }
 
 // A Server serves the API.
@@ -60,6 +66,7 @@ type Server struct {
 	recorded     recorded
 	inFlight     atomic.Int64
 	draining     atomic.Bool
+	open         bool // it has no tokens
 	mux          http.ServeMux
 }
 
@@ -69,7 +76,7 @@ func New(o Options) *Server {
 		storage: o.Storage, history: history.Open(o.Storage, nil, o.Log), authenticate: o.Authenticate, log: o.Log, version: o.Version,
 		codec: body.NewCodec(),
 	}
-	if s.authenticate == nil {
+	if s.open = s.authenticate == nil; s.open {
 		s.authenticate = func(string) (auth.Grant, error) { return auth.Open(), nil }
 	}
 	s.buffers.New = func() any { return new([]byte) }
@@ -91,6 +98,13 @@ func New(o Options) *Server {
 	} {
 		s.mux.Handle(pattern, s.handler(op))
 	}
+	page := s.page(dashboard.New(dashboard.Options{
+		Storage: o.Storage, History: s.history, Record: s.Record, Version: o.Version, Log: o.Log, Secure: o.Secure, Find: s.find(o),
+		Refused: func(err error) { s.metrics.refused.WithLabelValues(refusal(err)).Inc() },
+	}))
+	for _, pattern := range dashboard.Patterns() {
+		s.mux.Handle(pattern, page)
+	}
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -99,8 +113,63 @@ func New(o Options) *Server {
 	return s
 }
 
+// find is how the dashboard finds what tokens may do; nil if there are none.
+func (s *Server) find(o Options) func(hash string) (auth.Grant, error) {
+	if o.Authenticate == nil {
+		return nil
+	}
+	if o.Find == nil {
+		return func(string) (auth.Grant, error) { return auth.Grant{}, auth.ErrUnknown }
+	}
+	return o.Find
+}
+
 // ServeHTTP serves one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.open && !fromHere(r) {
+		writeError(w, &apiError{status: http.StatusForbidden, code: "cross_site", message: "this server has no tokens, so it is not for other sites' pages, nor for other names than localhost"})
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// fromHere tells requests of programs on this machine from those that a page of
+// another site has a browser make, which reaches loopback too: across origins, or
+// through a name that the site has made to resolve to it.
+func fromHere(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]")
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return false
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+	default:
+		// Following a link is harmless; what it leads to is not shown to the other site.
+		return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate"
+	}
+	origin := r.Header.Get("Origin")
+	return origin == "" || strings.TrimPrefix(strings.TrimPrefix(origin, "http://"), "https://") == r.Host
+}
+
+// page serves the dashboard, with what requests of the API have in common.
+func (s *Server) page(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		sw := &statusWriter{ResponseWriter: w}
+		defer func() { s.metrics.observe("dashboard", sw.code(), auth.Grant{}, time.Since(begin)) }()
+		defer s.inFlight.Add(-1)
+		if s.inFlight.Add(1) > requestsMax {
+			http.Error(sw, "too many requests at once; try again in a second", http.StatusTooManyRequests)
+			return
+		}
+		p := newProgress(sw, r)
+		r.Body = p.body()
+		h.ServeHTTP(p.writer(), r)
+	})
+}
 
 // Drain makes the server say that it is not ready, so that load balancers send
 // requests elsewhere; it goes on to serve what comes.
