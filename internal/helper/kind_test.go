@@ -93,3 +93,11 @@ func TestFindKind(t *testing.T) {
 		t.Errorf("arguments %q", args)
 	}
 }
+
+// BenchmarkFindKind is what finding out what a session is for costs it.
+func BenchmarkFindKind(b *testing.B) {
+	for b.Loop() {
+		k := helper.FindKind()
+		k.Command()
+	}
+}

@@ -160,7 +160,7 @@ func (d *Dashboard) loadTemplates() map[string]*template.Template {
 			}
 			return a.url, nil
 		},
-		"bytes": formatBytes, "count": formatCount, "seconds": formatSeconds, "percent": formatPercent,
+		"bytes": formatBytes, "count": formatCount, "seconds": formatSeconds, "percent": formatPercent, "width": width,
 		"stamp": formatStamp, "iso": formatISO, "plural": plural, "rate": hitRate, "saved": savedText, "local": localHits,
 		"int64": func(n int) int64 { return int64(n) },
 		"dict":  dict,

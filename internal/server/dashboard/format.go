@@ -58,13 +58,16 @@ func formatPercent(part float64) string {
 	case text == "100.0%":
 		return "100%"
 	case text == "0.0%" && part > 0:
-		return "0.1%"
+		return "< 0.1%"
 	case text == "0.0%":
 		return "0%"
 	default:
 		return text
 	}
 }
+
+// width is of a bar, as an attribute.
+func width(part float64) string { return fmt.Sprintf("%.1f%%", 100*min(max(part, 0), 1)) }
 
 func formatStamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
 func formatISO(t time.Time) string   { return t.UTC().Format(time.RFC3339) }

@@ -59,6 +59,11 @@ function stacked(columns) {
   return columns.map((c) => (below = c.values.map((v, i) => below[i] + (v ?? 0)))).reverse();
 }
 
+// alone are the indices of values without neighbours, which no line would show.
+function alone(values) {
+  return values.flatMap((v, i) => (v !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null ? [i] : []));
+}
+
 function draw(figure) {
   const host = figure.querySelector(".plot");
   if (!host || !window.uPlot) return;
@@ -93,10 +98,11 @@ function draw(figure) {
         label: c.name,
         stroke: colour(c.colour),
         width: bars ? 0 : 2,
+        spanGaps: unit === "percent",
         fill: bars ? colour(c.colour) : kind === "area" && i === 0 ? colour(c.colour) + "33" : undefined,
         dash: kind === "area" && i > 0 ? [6, 5] : undefined,
         paths: bars ? uPlot.paths.bars({ size: [0.8, 40], align: 1 }) : undefined,
-        points: bars ? { show: false } : { size: 5, fill: colour(c.colour) },
+        points: bars ? { show: false } : { show: true, size: 5, fill: colour(c.colour), filter: () => alone(c.values) },
       })),
     ],
     hooks: {
