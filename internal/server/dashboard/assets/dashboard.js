@@ -82,7 +82,7 @@ function draw(figure) {
   const options = {
     width: host.clientWidth, height: host.clientHeight,
     legend: { show: false },
-    padding: [8, 10, 0, 4],
+    padding: [8, 24, 0, 4],
     cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { show: !bars } },
     scales: {
       x: { time: true, range: () => [times[0], times.at(-1) + step] },
