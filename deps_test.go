@@ -34,11 +34,13 @@ internal/filelock        -
 internal/helper          cacheprog internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
 internal/linked          internal/entry
 internal/manifest        internal/entry
-internal/remote          internal/entry internal/manifest
-internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/disk github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp
+internal/remote          internal/entry internal/manifest internal/stats
+internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/dashboard internal/server/disk internal/server/history internal/stats github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp
 internal/server/auth     github.com/BurntSushi/toml
+internal/server/dashboard internal/config internal/entry internal/server/auth internal/server/disk internal/server/history
 internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs
-internal/session         internal/entry internal/filelock golang.org/x/mod/semver
+internal/server/history  internal/entry internal/stats
+internal/session         internal/entry internal/filelock internal/stats golang.org/x/mod/semver
 internal/soak            internal/bench internal/entry internal/faulttest
 internal/stats           internal/entry
 internal/store           internal/entry internal/filelock

@@ -168,6 +168,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"age":     cmdAge,
 		"spawn8":  cmdSpawn8,
 		"tinyfs":  cmdTinyFS,
+		"served":  cmdServed,
 	}
 	maps.Copy(cmds, remoteCmds)
 	return cmds

@@ -51,10 +51,18 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration) (session
 	if err != nil {
 		return session.Report{}, err
 	}
-	if jobs, err := place.Jobs(); err != nil || len(jobs) == 0 {
+	jobs, err := place.Jobs()
+	if err != nil || len(jobs) == 0 && !place.HasNotices() {
 		return session.Report{}, err
 	}
-	c, err := session.Connect(ctx, place, &session.Starter{Place: place, Larderd: cfg.Larderd}, session.Hello{Version: cli.Version()}, sayLine)
+	starter := &session.Starter{Place: place, Larderd: cfg.Larderd}
+	if len(jobs) == 0 {
+		starter = nil // reports only, which are not worth starting one
+	}
+	c, err := session.Connect(ctx, place, starter, session.Hello{Version: cli.Version()}, sayLine)
+	if starter == nil && errors.Is(err, session.ErrNoAgent) {
+		return session.Report{}, nil
+	}
 	if err != nil {
 		return session.Report{}, err
 	}

@@ -167,7 +167,7 @@ const runFlushLimit = 2 * time.Minute
 // flushRun waits until what the run has made is uploaded, and says what is left.
 func flushRun(ctx context.Context, flags *config.Flags) {
 	cfg, _ := config.Load(flags, os.Environ()) // the helpers have named the problems
-	if remote, ok := remoteOf(cfg); !ok || remote.ReadOnly {
+	if _, ok := remoteOf(cfg); !ok {
 		return
 	}
 	report, err := flush(ctx, cfg, runFlushLimit)

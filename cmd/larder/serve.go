@@ -47,7 +47,8 @@ func serve(args []string) int {
 	options := store.Options{Dir: cfg.Dir}
 	s := store.Open(options)
 	parts := helper.Options{Store: s, Costs: stats.OpenCosts(cfg.Dir)}
-	addRemote(&parts, cfg)
+	kind := sync.OnceValue(helper.FindKind)
+	addRemote(&parts, cfg, kind)
 	accesses := noteAccesses(&parts)
 	helping := helper.New(parts)
 	ctx := context.Background()
@@ -64,11 +65,18 @@ func serve(args []string) int {
 	}
 	recordSession(cfg, record)
 	accesses()
+	tell := reporter(cfg, record, kind)
+	if helping.Asked() {
+		tell() // before who waits for the go command may flush
+	}
 
 	// The go command waits for the end of our output, and whoever started it
 	// may wait for the end of its error output. What follows is not theirs.
 	out.Close()
 	cacheprog.Detach()
+	if !helping.Asked() {
+		tell()
+	}
 	store.TrimIfDue(ctx, options, limits(cfg), record.PutBytes)
 	if cfg.Stats {
 		stats.OpenLog(cfg.Dir).Fold()
@@ -101,7 +109,7 @@ func limits(cfg config.Config) store.Limits {
 }
 
 // addRemote gives a session its way to the remote, if there is one.
-func addRemote(parts *helper.Options, cfg config.Config) {
+func addRemote(parts *helper.Options, cfg config.Config, kind func() helper.Kind) {
 	remote, ok := remoteOf(cfg)
 	if !ok {
 		return
@@ -111,7 +119,6 @@ func addRemote(parts *helper.Options, cfg config.Config) {
 		sayLine(err.Error() + "; this build goes on without the remote")
 		return
 	}
-	kind := sync.OnceValue(helper.FindKind)
 	parts.Link = &helper.Link{
 		Place:   place,
 		Starter: session.Starter{Place: place, Larderd: cfg.Larderd},
@@ -135,6 +142,28 @@ func sayLine(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
 func remoteOf(cfg config.Config) (session.Remote, bool) {
 	return session.Remote{URL: cfg.Remote, TokenFile: cfg.TokenFile, ReadOnly: cfg.Mode == config.ReadOnly},
 		cfg.Remote != "" && cfg.Mode != config.Off
+}
+
+// reporter returns what tells the remote about the session. It finds out at once
+// what cannot be found out once the go command has gone. A session in which
+// nothing was asked for is not worth telling.
+func reporter(cfg config.Config, s stats.Session, kind func() helper.Kind) (tell func()) {
+	remote, ok := remoteOf(cfg)
+	place, err := session.FindPlace()
+	if !ok || err != nil || !cfg.Report || s.Gets+s.Puts == 0 {
+		return func() {}
+	}
+	k := kind()
+	return func() {
+		machine, _ := os.Hostname()
+		place.Leave(session.Notice{Remote: remote, Report: stats.Report{ // what cannot be written is dropped
+			ID: stats.NewID(), Start: s.Start, Seconds: s.Seconds,
+			Machine: stats.Clip(machine), Project: stats.Clip(k.Module), Command: stats.Clip(k.Command()),
+			Go: stats.Clip(os.Getenv("GOVERSION")), Target: stats.Clip(os.Getenv("GOOS") + "/" + os.Getenv("GOARCH")),
+			Version: stats.Clip(cli.Version()),
+			Counts:  s.Counts, Breaker: stats.Clip(s.Breaker), Fallback: stats.Clip(s.Fallback),
+		}})
+	}
 }
 
 // recordSession adds the session to the store's log and, under "larder run", to

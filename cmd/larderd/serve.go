@@ -94,9 +94,20 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		if err != nil {
 			return &cli.HintError{Err: fmt.Errorf("read tokens: %w", err), Hint: "make one with \"larderd token add -tokens " + o.tokens + " -name NAME -role ROLE\""}
 		}
-		options.Authenticate = tokens.Authenticate
+		options.Authenticate, options.Find = tokens.Authenticate, tokens.Find
+		options.Secure = o.cert != "" || o.acme != "" || o.behindProxy
 	}
 	api := server.New(options)
+	keeping, stopKeeping := context.WithCancel(context.Background())
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		api.Keep(keeping)
+	}()
+	defer func() { // before the storage is closed
+		stopKeeping()
+		<-kept
+	}()
 
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {

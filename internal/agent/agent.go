@@ -53,6 +53,7 @@ type agent struct {
 	ctx     context.Context // ends when the agent is to cut everything off
 	leave   func()          // makes it take no new sessions
 	uploads *uploader
+	reports *reporter
 
 	mu        sync.Mutex
 	sessions  map[*conn]bool
@@ -112,6 +113,7 @@ func Run(ctx context.Context, o Options) error {
 	defer a.placer.close()
 	uploading, stopUploads := context.WithCancel(ctx)
 	a.uploads = newUploader(a, uploading)
+	a.reports = newReporter(a, uploading)
 	leaving := make(chan struct{})
 	var once sync.Once
 	a.leave = func() {
@@ -123,6 +125,7 @@ func Run(ctx context.Context, o Options) error {
 			listener.Close()
 			stopUploads()
 			a.uploads.wait()
+			a.reports.wait()
 			if own {
 				os.Remove(o.Place.PID())
 			}

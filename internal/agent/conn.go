@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"net"
 	"os"
@@ -38,32 +39,50 @@ type conn struct {
 	counts  counts
 	costsMu sync.Mutex
 	costs   map[stats.Key]time.Duration
+	came    map[stats.Key]bool // what the session has brought into the store
 }
 
 // counts are a session's numbers.
 type counts struct {
-	fetched, prefetched, fetchedBytes, roundTrips, skipped, filtered, errors atomic.Int64
+	fetched, prefetched, fetchedBytes, roundTrips, skipped, filtered, errors, hitsAhead atomic.Int64
 }
 
 func (c *counts) report() session.Report {
 	return session.Report{
 		Fetched: c.fetched.Load(), Prefetched: c.prefetched.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		RoundTrips: c.roundTrips.Load(), Skipped: c.skipped.Load(), Filtered: c.filtered.Load(), Errors: c.errors.Load(),
+		HitsAhead: c.hitsAhead.Load(),
 	}
 }
 
-// noteCost notes what a fetched entry cost where it was built, for the store's
-// own table: so that hits can say what they saved.
+// noteCost notes that an entry came, and what it cost where it was built, for the
+// store's own table: so that hits can say where they are from and what they saved.
 func (c *conn) noteCost(h *entry.Header) {
+	c.costsMu.Lock()
+	defer c.costsMu.Unlock()
+	if c.came == nil {
+		c.came = make(map[stats.Key]bool)
+	}
+	c.came[stats.KeyOf(h.ActionID)] = true
 	if h.Cost == 0 {
 		return
 	}
-	c.costsMu.Lock()
-	defer c.costsMu.Unlock()
 	if c.costs == nil {
 		c.costs = make(map[stats.Key]time.Duration)
 	}
 	c.costs[stats.KeyOf(h.ActionID)] = h.Cost
+}
+
+// noteUsed counts those of the actions that had come for the session.
+func (c *conn) noteUsed(keys []byte) {
+	c.costsMu.Lock()
+	defer c.costsMu.Unlock()
+	for ; len(keys) >= 8; keys = keys[8:] {
+		if key := stats.Key(binary.LittleEndian.Uint64(keys)); c.came[key] {
+			delete(c.came, key) // the next time it is in the store
+			c.counts.hitsAhead.Add(1)
+		}
+	}
 }
 
 func (c *conn) saveCosts() {
@@ -153,7 +172,15 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 			}()
 		case session.End:
 			c.saveCosts() // the helper is about to sum them up
-			c.report(c.counts.report())
+			report := c.counts.report()
+			if c.upstream != nil {
+				if why := c.upstream.breaker.Open(); why != nil {
+					report.Breaker = message(why)
+				}
+			}
+			c.report(report)
+		case session.Used:
+			c.noteUsed(f.Text)
 		case session.Flush:
 			work.Add(1)
 			go func() {
@@ -191,10 +218,12 @@ func (c *conn) flush(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		report := c.agent.uploads.report()
-		c.report(report)
 		if report.Queued == 0 {
+			c.agent.reports.flush(ctx)
+			c.report(report)
 			return
 		}
+		c.report(report)
 		select {
 		case <-ctx.Done():
 			return

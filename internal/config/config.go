@@ -33,6 +33,7 @@ type Config struct {
 	MaxSize int64         // bytes that the local store may hold; 0: no limit
 	MaxAge  time.Duration // unused for longer: trimmed
 	Stats   bool          // record sessions for "larder stats"
+	Report  bool          // tell the remote what sessions did
 
 	Remote    string // URL of a team server; "": there is none
 	Mode      Mode
@@ -171,21 +172,29 @@ func table() []setting {
 		},
 		{
 			name: "stats", usage: "BOOL",
-			help: "record sessions for larder stats (true or false)",
-			set: func(c *Config, text string) error {
-				switch strings.ToLower(text) {
-				case "true", "1", "on", "yes":
-					c.Stats = true
-				case "false", "0", "off", "no":
-					c.Stats = false
-				default:
-					return errors.New("neither true nor false")
-				}
-				return nil
-			},
+			help:    "record sessions for larder stats (true or false)",
+			set:     func(c *Config, text string) error { return setBool(&c.Stats, text) },
+			initial: fixed("true"),
+		},
+		{
+			name: "report", usage: "BOOL",
+			help:    "tell the team's server what sessions did, for its dashboard (true or false)",
+			set:     func(c *Config, text string) error { return setBool(&c.Report, text) },
 			initial: fixed("true"),
 		},
 	}
+}
+
+func setBool(b *bool, text string) error {
+	switch strings.ToLower(text) {
+	case "true", "1", "on", "yes":
+		*b = true
+	case "false", "0", "off", "no":
+		*b = false
+	default:
+		return errors.New("neither true nor false")
+	}
+	return nil
 }
 
 func setDir(c *Config, text string) error {

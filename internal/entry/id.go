@@ -24,6 +24,20 @@ type ActionID [HashSize]byte
 // String returns id in lower-case hexadecimal, as in a store's file names.
 func (id ActionID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText is the ID as String writes it.
+func (id ActionID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (id *ActionID) UnmarshalText(text []byte) error {
+	if len(text) != 2*HashSize {
+		return fmt.Errorf("%w: an action ID has %d hexadecimal digits", ErrFormat, 2*HashSize)
+	}
+	if _, err := hex.Decode(id[:], text); err != nil {
+		return fmt.Errorf("%w: an action ID has %d hexadecimal digits", ErrFormat, 2*HashSize)
+	}
+	return nil
+}
+
 // An OutputID is the SHA-256 of a body.
 type OutputID [HashSize]byte
 

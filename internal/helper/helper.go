@@ -38,7 +38,8 @@ type Session struct {
 	mu     sync.Mutex
 	counts stats.Counts
 	waited time.Duration
-	hits   []stats.Key                  // of the actions that hit, to sum up what they cost
+	hits   []stats.Key                  // of the actions that were in the store, to sum up what they cost
+	came   []stats.Key                  // of those that came while their get waited
 	missed map[entry.ActionID]time.Time // when, of the actions that were not put yet
 	built  map[stats.Key]time.Duration  // from miss to put
 }
@@ -89,7 +90,7 @@ func (s *Session) GetNow(action cacheprog.ActionID) (cacheprog.Entry, error) {
 	if err != nil && s.link != nil {
 		return cacheprog.Entry{}, cacheprog.ErrNotNow
 	}
-	return s.got(entry.ActionID(action), object, err, begin)
+	return s.got(entry.ActionID(action), object, err, begin, near)
 }
 
 // Get asks the agent for what GetNow did not find. The local store has the last
@@ -97,15 +98,24 @@ func (s *Session) GetNow(action cacheprog.ActionID) (cacheprog.Entry, error) {
 func (s *Session) Get(ctx context.Context, action cacheprog.ActionID) (cacheprog.Entry, error) {
 	begin := time.Now()
 	id := entry.ActionID(action)
-	if s.link != nil {
-		s.link.Get(ctx, id)
+	from := near
+	if s.link != nil && s.link.Get(ctx, id) {
+		from = far
 	}
 	object, err := s.store.Get(id)
-	return s.got(id, object, err, begin)
+	return s.got(id, object, err, begin, from)
 }
 
+// A source is where a hit is from.
+type source int
+
+const (
+	near source = iota // it was in the store
+	far                // it came from the remote while the get waited
+)
+
 // got counts a get and answers it.
-func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin time.Time) (cacheprog.Entry, error) {
+func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin time.Time, from source) (cacheprog.Entry, error) {
 	end := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +130,12 @@ func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin t
 	s.noted(id, Hit)
 	s.counts.Hits++
 	s.counts.HitBytes += object.Size
-	s.hits = append(s.hits, stats.KeyOf(id))
+	if from == far {
+		s.counts.HitsRemote++
+		s.came = append(s.came, stats.KeyOf(id))
+	} else {
+		s.hits = append(s.hits, stats.KeyOf(id))
+	}
 	if s.job != nil {
 		s.job.Used = append(s.job.Used, id)
 	}
@@ -203,25 +218,34 @@ func (s *Session) Finish() stats.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, fallback := s.store.Fallback()
-	s.unlink(fallback != nil) // which brings costs in, too
-	saved, unknown := s.costs.Sum(s.hits)
+	breaker := s.unlink(fallback != nil) // which brings costs in, too
+	saved, unknown := s.costs.Sum(slices.Concat(s.hits, s.came))
 	s.counts.SavedSeconds, s.counts.CostUnknown = saved.Seconds(), unknown
 	s.counts.WaitSeconds = s.waited.Seconds()
 	if fallback == nil {
 		s.costs.Add(s.built)
 	}
 	s.store.Close()
-	record := stats.Session{Start: s.start, Seconds: time.Since(s.start).Seconds(), Counts: s.counts}
+	record := stats.Session{Start: s.start, Seconds: time.Since(s.start).Seconds(), Counts: s.counts, Breaker: breaker}
 	if fallback != nil {
 		record.Fallback = reason(fallback)
 	}
 	return record
 }
 
+// Asked reports whether the session has asked the agent for anything.
+func (s *Session) Asked() bool { return s.link != nil && s.link.asked() }
+
 // unlink leaves the session's puts to the agent, and takes its numbers over.
-func (s *Session) unlink(inFallback bool) {
+func (s *Session) unlink(inFallback bool) (breaker string) {
 	if s.link == nil {
-		return
+		return ""
+	}
+	if report, ok := s.link.results(s.hits); ok {
+		s.counts.FetchedBytes, s.counts.RoundTrips = report.FetchedBytes, report.RoundTrips
+		s.counts.Fetched, s.counts.RemoteErrors = report.Fetched+report.Prefetched, report.Errors
+		s.counts.HitsPrefetched = report.HitsAhead
+		breaker = report.Breaker
 	}
 	job := s.job
 	if job != nil {
@@ -231,14 +255,10 @@ func (s *Session) unlink(inFallback bool) {
 			job.Puts = nil // they are not kept
 		}
 	}
-	report, used, err := s.link.end(job)
-	if err != nil {
+	if err := s.link.end(job); err != nil {
 		s.link.Say(err.Error() + "; this build's outputs are not uploaded")
 	}
-	if used {
-		s.counts.FetchedBytes, s.counts.RoundTrips = report.FetchedBytes, report.RoundTrips
-		s.counts.Fetched, s.counts.RemoteErrors = report.Fetched+report.Prefetched, report.Errors
-	}
+	return breaker
 }
 
 // unput are the actions that were missed and not put, the last ones to be missed

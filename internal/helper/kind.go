@@ -51,11 +51,72 @@ func (k Kind) Key() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Command is the command for people, bounded.
+// Values of flags that say nothing but how it was built or tested. Those of all
+// others may be secret (-ldflags "-X main.key=…"), or name files of the machine.
+const plainValue = " tags mod buildmode count cpu p parallel timeout covermode race cover msan asan trimpath short failfast v x a n m u json deps test export compiled e "
+
+// Command is the command for people, without what could be secret or is about the
+// machine: values of flags, arguments of the program that is run or of tests, and
+// directories are left out.
 func (k Kind) Command() string {
 	const commandBytesMax = 200
-	text := strings.Join(k.Args, " ")
-	return text[:min(len(text), commandBytesMax)]
+	text := k.command()
+	if len(text) <= commandBytesMax {
+		return text
+	}
+	return strings.ToValidUTF8(text[:commandBytesMax-len("…")], "") + "…"
+}
+
+func (k Kind) command() string {
+	const name, hidden = 1, "…"
+	var words []string
+	for i := 0; i < len(k.Args); i++ {
+		arg := k.Args[i]
+		if i <= name || !strings.HasPrefix(arg, "-") {
+			words = append(words, withoutDir(arg))
+			if i > name && (k.Args[name] == "run" || k.Args[name] == "tool") && i+1 < len(k.Args) {
+				return strings.Join(append(words, hidden), " ") // the rest is the program's
+			}
+			continue
+		}
+		flag, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		bare := strings.TrimPrefix(flag, "test.")
+		known := " " + bare + " "
+		switch {
+		case bare == "args":
+			return strings.Join(append(words, "-args", hidden), " ")
+		case strings.Contains(plainValue, known):
+			words = append(words, arg)
+			if !hasValue && takesValue(bare) && i+1 < len(k.Args) {
+				i++
+				words = append(words, k.Args[i])
+			}
+		case hasValue:
+			words = append(words, "-"+flag+"="+hidden)
+		default:
+			words = append(words, "-"+flag)
+			if takesValue(bare) && i+1 < len(k.Args) {
+				i++
+				words = append(words, hidden)
+			}
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// takesValue reports whether a flag's value may be the next argument. A flag that
+// is not known is taken for one of those, so that no value is shown.
+func takesValue(flag string) bool {
+	const alone = " a n v x m u e c work race msan asan cover modcacherw trimpath linkshared json failfast short benchmem fullpath deps test export compiled find versions "
+	return !strings.Contains(alone, " "+flag+" ")
+}
+
+// withoutDir is an argument without the directories of an absolute path.
+func withoutDir(arg string) string {
+	if filepath.IsAbs(arg) {
+		return "…" + string(filepath.Separator) + filepath.Base(arg)
+	}
+	return arg
 }
 
 // Outputs are where the session may put executables that it links: what -o names,

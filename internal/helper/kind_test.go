@@ -3,6 +3,7 @@ package helper_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/larder-build/larder/internal/helper"
@@ -46,6 +47,33 @@ func TestKindKey(t *testing.T) {
 	}
 }
 
+// What is shown of a command has no secrets and no directories.
+func TestKindCommand(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"go build ./...", "go build ./..."},
+		{"go build -race -tags netgo,x -o /home/me/bin/x -v ./cmd/x", "go build -race -tags netgo,x -o … -v ./cmd/x"},
+		{"go build -ldflags=-X=main.key=SECRET -tags=a .", "go build -ldflags=… -tags=a ."},
+		{"go build -ldflags -X=main.key=SECRET .", "go build -ldflags … ."},
+		{"go build /home/me/secret-project/cmd/x", "go build …/x"},
+		{"go test -run TestSECRET -count=1 ./... -args -token=SECRET", "go test -run … -count=1 ./... -args …"},
+		{"go test . -token SECRET -key=SECRET", "go test . -token … -key=…"},
+		{"go run -race . -password SECRET", "go run -race . …"},
+		{"go run example.com/x@latest SECRET", "go run example.com/x@latest …"},
+		{"go run .", "go run ."},
+		{"go tool x -password SECRET", "go tool x …"},
+		{"go vet -vettool=/home/me/SECRET ./...", "go vet -vettool=… ./..."},
+		{"go list -f {{SECRET}} -deps ./...", "go list -f … -deps ./..."},
+		{"go test -exec SECRET -unknown SECRET", "go test -exec … -unknown …"},
+		{"go", "go"},
+		{"", ""},
+	} {
+		k := helper.Kind{Args: strings.Fields(tt.args)}
+		if got := k.Command(); got != tt.want || strings.Contains(got, "SECRET") || strings.Contains(got, "/home") {
+			t.Errorf("%q is shown as %q, want %q", tt.args, got, tt.want)
+		}
+	}
+}
+
 // The kind is found from where the process is and who started it.
 func TestFindKind(t *testing.T) {
 	root := t.TempDir()
@@ -63,5 +91,13 @@ func TestFindKind(t *testing.T) {
 	}
 	if args := k.Args; args != nil && (len(args) == 0 || filepath.Base(args[0]) != args[0]) {
 		t.Errorf("arguments %q", args)
+	}
+}
+
+// BenchmarkFindKind is what finding out what a session is for costs it.
+func BenchmarkFindKind(b *testing.B) {
+	for b.Loop() {
+		k := helper.FindKind()
+		k.Command()
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/stats"
 )
 
 // A Link is a session's way to the agent. It connects when something is missing
@@ -67,15 +68,24 @@ func (l *Link) Get(ctx context.Context, id entry.ActionID) bool {
 	return c != nil && c.Get(ctx, id)
 }
 
-// end ends the link, once the session's job is in the queue. Without a connection
-// there is no job: all was there already, or there is no agent to upload it.
-func (l *Link) end(job *session.Job) (report session.Report, used bool, err error) {
+// results asks the agent what it did in the session; used are the keys of actions
+// that were in the store when they were asked for. Without a connection there was
+// nothing to be done.
+func (l *Link) results(used []stats.Key) (report session.Report, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.ever {
-		return report, false, nil
+	if l.client != nil {
+		report, _ = l.client.End(reportLimit, used...)
 	}
-	if job != nil {
+	return report, l.ever
+}
+
+// end ends the link, once the session's job is in the queue. Without a connection
+// there is no job: all was there already, or there is no agent to upload it.
+func (l *Link) end(job *session.Job) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ever && job != nil {
 		job.Manifest = l.hello.Manifest
 		if job.Outputs = l.Outputs(); len(job.Outputs) == 0 {
 			job.Unput = nil
@@ -85,7 +95,14 @@ func (l *Link) end(job *session.Job) (report session.Report, used bool, err erro
 		}
 	}
 	if l.client != nil {
-		report, _ = l.client.End(reportLimit)
+		l.client.Close()
 	}
-	return report, true, err
+	return err
+}
+
+// asked reports whether the agent has heard of the session.
+func (l *Link) asked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ever
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/manifest"
+	"github.com/larder-build/larder/internal/stats"
 )
 
 // A Stream is a stream that a server sends. It must be closed.
@@ -167,6 +168,20 @@ func decode(resp *http.Response, v any) error {
 // MergeManifest adds a session's actions to a manifest.
 func (c *Client) MergeManifest(ctx context.Context, key [32]byte, used []entry.ActionID) error {
 	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/manifest/" + hex.EncodeToString(key[:]), body: bytes.NewReader(join(used)), start: putLimit})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Report tells what sessions did.
+func (c *Client) Report(ctx context.Context, reports []stats.Report) error {
+	body, err := json.Marshal(map[string]any{"version": stats.ReportVersion, "sessions": reports})
+	if err != nil {
+		return fmt.Errorf("encode reports: %w", err)
+	}
+	header := http.Header{"Content-Type": {"application/json"}}
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/sessions", header: header, body: bytes.NewReader(body), start: putLimit})
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (s *Server) getEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		}
 		w.Header().Set("Content-Type", entryType)
 		w.Header().Set("Content-Length", strconv.FormatInt(int64(len(head))+h.Stored, 10))
-		s.metrics.hit(h.Stored)
+		s.metrics.hit(g, h.Stored)
 		if _, err := w.Write(head); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (s *Server) getEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		return err
 	})
 	if errors.Is(err, disk.ErrNotFound) {
-		s.metrics.misses.Inc()
+		s.metrics.miss(g)
 		return notFound("entry")
 	}
 	return err
@@ -157,6 +157,7 @@ func (s *Server) putEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		return err
 	}
 	s.filters.add(g.Write, id)
+	s.stored(g, h)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -212,6 +213,12 @@ func (s *Server) add(b *disk.Batch, g auth.Grant, h *entry.Header, r io.Reader) 
 	return b.Add(h, bytes.NewReader(bytesIn))
 }
 
+// stored notes entries that were stored.
+func (s *Server) stored(g auth.Grant, headers ...entry.Header) {
+	s.history.NotePuts(g.Write, headers)
+	s.metrics.puts(g, headers)
+}
+
 // Limits of one commit of a batch put: large enough that its syncs are few, small
 // enough that a slow client does not lose much when it is cut off.
 const (
@@ -233,6 +240,7 @@ func (s *Server) batchPut(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	for more := true; more; {
 		b := s.storage.NewBatch(g.Write)
 		var ids []entry.ActionID
+		var headers []entry.Header
 		var size int64
 		for len(ids) < commitEntries && size < commitBytes {
 			f, err := in.Next()
@@ -257,7 +265,7 @@ func (s *Server) batchPut(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 				b.Close()
 				return err
 			}
-			ids = append(ids, f.ActionID)
+			ids, headers = append(ids, f.ActionID), append(headers, f.Header)
 			size += f.Header.Stored
 		}
 		err := b.Commit()
@@ -267,6 +275,7 @@ func (s *Server) batchPut(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		}
 		answer.Stored += len(ids)
 		s.filters.add(g.Write, ids...)
+		s.stored(g, headers...)
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
@@ -325,11 +334,11 @@ func (s *Server) send(out *entry.StreamWriter, g auth.Grant, id entry.ActionID, 
 		if tooDear(h) {
 			return out.Action(entry.Withheld, id)
 		}
-		s.metrics.hit(h.Stored)
+		s.metrics.hit(g, h.Stored)
 		return out.Entry(h, stored)
 	})
 	if errors.Is(err, disk.ErrNotFound) {
-		s.metrics.misses.Inc()
+		s.metrics.miss(g)
 		return out.Action(entry.Miss, id)
 	}
 	return err

@@ -10,6 +10,7 @@ package server
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,7 +19,9 @@ import (
 
 	"github.com/larder-build/larder/internal/body"
 	"github.com/larder-build/larder/internal/server/auth"
+	"github.com/larder-build/larder/internal/server/dashboard"
 	"github.com/larder-build/larder/internal/server/disk"
+	"github.com/larder-build/larder/internal/server/history"
 )
 
 // Limits of requests. They are what no honest client reaches.
@@ -39,13 +42,18 @@ type Options struct {
 	// Authenticate returns what a token, "" if there is none, may do; its errors
 	// are auth's. Nil lets everyone do everything.
 	Authenticate func(token string) (auth.Grant, error)
-	Log          *slog.Logger
-	Version      string // of larderd, for capabilities
+	// Find returns what the token with a hash (auth.Hash) may do, for browsers that
+	// have logged in with it. Nil is of no use where Authenticate is not.
+	Find    func(hash string) (auth.Grant, error)
+	Secure  bool // browsers reach the server by TLS only
+	Log     *slog.Logger
+	Version string // of larderd, for capabilities
 }
 
 // A Server serves the API.
 type Server struct {
 	storage      *disk.Store
+	history      *history.History
 	authenticate func(string) (auth.Grant, error)
 	log          *slog.Logger
 	version      string
@@ -54,18 +62,21 @@ type Server struct {
 	metrics      *metrics
 	buffers      sync.Pool  // of *[]byte, to read bodies into
 	manifests    sync.Mutex // a merge reads, then writes
+	reports      rate
+	recorded     recorded
 	inFlight     atomic.Int64
 	draining     atomic.Bool
+	open         bool // it has no tokens
 	mux          http.ServeMux
 }
 
 // New returns a server.
 func New(o Options) *Server {
 	s := &Server{
-		storage: o.Storage, authenticate: o.Authenticate, log: o.Log, version: o.Version,
+		storage: o.Storage, history: history.Open(o.Storage, nil, o.Log), authenticate: o.Authenticate, log: o.Log, version: o.Version,
 		codec: body.NewCodec(),
 	}
-	if s.authenticate == nil {
+	if s.open = s.authenticate == nil; s.open {
 		s.authenticate = func(string) (auth.Grant, error) { return auth.Open(), nil }
 	}
 	s.buffers.New = func() any { return new([]byte) }
@@ -81,9 +92,18 @@ func New(o Options) *Server {
 		"POST /v1/manifest/{key}": {"merge_manifest", s.mergeManifest},
 		"POST /v1/prefetch/{key}": {"prefetch", s.prefetch},
 		"GET /v1/filter":          {"filter", s.getFilter},
+		"POST /v1/sessions":       {"report_sessions", s.postSessions},
+		"GET /v1/sessions":        {"list_sessions", s.listSessions},
 		"GET /metrics":            {"metrics", s.getMetrics},
 	} {
 		s.mux.Handle(pattern, s.handler(op))
+	}
+	page := s.page(dashboard.New(dashboard.Options{
+		Storage: o.Storage, History: s.history, Record: s.Record, Version: o.Version, Log: o.Log, Secure: o.Secure, Find: s.find(o),
+		Refused: func(err error) { s.metrics.refused.WithLabelValues(refusal(err)).Inc() },
+	}))
+	for _, pattern := range dashboard.Patterns() {
+		s.mux.Handle(pattern, page)
 	}
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	s.mux.HandleFunc("GET /readyz", s.ready)
@@ -93,8 +113,63 @@ func New(o Options) *Server {
 	return s
 }
 
+// find is how the dashboard finds what tokens may do; nil if there are none.
+func (s *Server) find(o Options) func(hash string) (auth.Grant, error) {
+	if o.Authenticate == nil {
+		return nil
+	}
+	if o.Find == nil {
+		return func(string) (auth.Grant, error) { return auth.Grant{}, auth.ErrUnknown }
+	}
+	return o.Find
+}
+
 // ServeHTTP serves one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.open && !fromHere(r) {
+		writeError(w, &apiError{status: http.StatusForbidden, code: "cross_site", message: "this server has no tokens, so it is not for other sites' pages, nor for other names than localhost"})
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// fromHere tells requests of programs on this machine from those that a page of
+// another site has a browser make, which reaches loopback too: across origins, or
+// through a name that the site has made to resolve to it.
+func fromHere(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]")
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return false
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+	default:
+		// Following a link is harmless; what it leads to is not shown to the other site.
+		return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate"
+	}
+	origin := r.Header.Get("Origin")
+	return origin == "" || strings.TrimPrefix(strings.TrimPrefix(origin, "http://"), "https://") == r.Host
+}
+
+// page serves the dashboard, with what requests of the API have in common.
+func (s *Server) page(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		sw := &statusWriter{ResponseWriter: w}
+		defer func() { s.metrics.observe("dashboard", sw.code(), auth.Grant{}, time.Since(begin)) }()
+		defer s.inFlight.Add(-1)
+		if s.inFlight.Add(1) > requestsMax {
+			http.Error(sw, "too many requests at once; try again in a second", http.StatusTooManyRequests)
+			return
+		}
+		p := newProgress(sw, r)
+		r.Body = p.body()
+		h.ServeHTTP(p.writer(), r)
+	})
+}
 
 // Drain makes the server say that it is not ready, so that load balancers send
 // requests elsewhere; it goes on to serve what comes.
@@ -121,7 +196,8 @@ func (s *Server) handler(op operation) http.Handler {
 		begin := time.Now()
 		sw := &statusWriter{ResponseWriter: w}
 		w = sw
-		defer func() { s.metrics.observe(op.name, sw.code(), time.Since(begin)) }()
+		var grant auth.Grant
+		defer func() { s.metrics.observe(op.name, sw.code(), grant, time.Since(begin)) }()
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > requestsMax {
 			w.Header().Set("Retry-After", "1")
@@ -130,8 +206,8 @@ func (s *Server) handler(op operation) http.Handler {
 		}
 		p := newProgress(w, r)
 		r.Body = p.body()
-		grant, err := s.authenticate(bearer(r))
-		if err == nil {
+		var err error
+		if grant, err = s.authenticate(bearer(r)); err == nil {
 			err = op.run(p.writer(), r, grant)
 		} else {
 			s.metrics.refused.WithLabelValues(refusal(err)).Inc()

@@ -431,7 +431,8 @@ func TestOperations(t *testing.T) {
 		`larder_request_seconds_count{operation="get",status="404"} 1`,
 		`larder_request_seconds_count{operation="put",status="204"} 1`,
 		`larder_refused_total{reason="no_token"} 1`,
-		`larder_entry_hits_total 1`, `larder_entry_misses_total 1`,
+		`larder_entry_hits_total{namespace="trusted"} 1`, `larder_entry_misses_total{namespace="trusted"} 1`,
+		`larder_requests_total{namespace="trusted",operation="get",status="200"} 1`,
 		`larder_storage_entries{namespace="trusted"} 1`, `larder_storage_limit_bytes 1.073741824e+09`, `larder_damaged_total 0`,
 	} {
 		if !strings.Contains(string(out), line+"\n") {
@@ -449,12 +450,12 @@ func TestDrain(t *testing.T) {
 	api := server.New(server.Options{Storage: storage, Log: slog.New(slog.DiscardHandler)})
 	api.Drain()
 	w := httptest.NewRecorder()
-	api.ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+	api.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/readyz", nil))
 	if w.Code != http.StatusServiceUnavailable {
 		t.Errorf("ready: %d", w.Code)
 	}
 	w = httptest.NewRecorder()
-	api.ServeHTTP(w, httptest.NewRequest("GET", "/v1/capabilities", nil))
+	api.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v1/capabilities", nil))
 	if w.Code != http.StatusOK {
 		t.Errorf("what comes all the same: %d", w.Code)
 	}
@@ -487,6 +488,7 @@ func FuzzAPI(f *testing.F) {
 	f.Add("POST", "prefetch/"+key, "Bearer main", "99999999999999999999", "x", []byte{1, 0})
 	f.Add("GET", "filter", "Bearer main", "", `W/"x", "y"`, []byte(nil))
 	f.Add("GET", "manifest/"+key, "Bearer main", "", "", []byte(nil))
+	f.Add("POST", "sessions", "Bearer reader", "", "", reports(report("one", 2, 1)))
 	f.Add("GET", "capabilities", "Bearer reader", "", "", []byte(nil))
 	f.Add("DELETE", "entry/../../metrics", "Bearer main", "", "*", []byte(nil))
 	f.Fuzz(func(t *testing.T, method, path, authorization, bandwidth, tag string, in []byte) {

@@ -3,6 +3,7 @@ package session
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/stats"
 )
 
 // A Client is a helper's connection to the agent. Its methods are safe for
@@ -226,14 +228,19 @@ func (c *Client) Close() {
 }
 
 // End ends the session and returns the agent's report, if it gives one within
-// limit.
-func (c *Client) End(limit time.Duration) (Report, bool) {
-	defer c.Close()
-	return c.ask(End, limit)
-}
-
-func (c *Client) ask(k Kind, limit time.Duration) (Report, bool) {
-	if c.send(Frame{Kind: k}) != nil {
+// limit. used are the keys of actions that were in the store when they were asked
+// for. The connection is still to be closed.
+func (c *Client) End(limit time.Duration, used ...stats.Key) (Report, bool) {
+	for ; len(used) > 0; used = used[min(len(used), usedMax):] {
+		var keys []byte
+		for _, key := range used[:min(len(used), usedMax)] {
+			keys = binary.LittleEndian.AppendUint64(keys, uint64(key))
+		}
+		if c.send(Frame{Kind: Used, Text: keys}) != nil {
+			return Report{}, false
+		}
+	}
+	if c.send(Frame{Kind: End}) != nil {
 		return Report{}, false
 	}
 	timer := time.NewTimer(limit)
@@ -246,6 +253,9 @@ func (c *Client) ask(k Kind, limit time.Duration) (Report, bool) {
 	}
 	return Report{}, false
 }
+
+// usedMax is how many keys go into one Used frame.
+const usedMax = textBytesMax / 8
 
 // flushPatience is how long Flush bears a problem that does not pass.
 const flushPatience = 5 * time.Second

@@ -13,6 +13,8 @@
 // length before it:
 //
 //	helper: G action    bring this action into the store, if it is to be had
+//	        U keys      the first 8 bytes of actions that were in the store when they were
+//	                    asked for, so that no question came
 //	        E           the session is over; a report, please
 //	        Q           leave: take no new sessions, end when the others have
 //	        F           report progress until all uploads are done
@@ -90,6 +92,9 @@ type Report struct {
 	Filtered     int64 `json:"filtered"` // gets that the miss filter answered
 	Errors       int64 `json:"errors"`   // of the remote
 
+	HitsAhead int64  `json:"hits_ahead"`        // of the keys in Used frames, those that had come for the session
+	Breaker   string `json:"breaker,omitempty"` // why nothing is asked of the remote at the moment
+
 	Queued        int64  `json:"queued"`   // entries that wait to be uploaded
 	Uploaded      int64  `json:"uploaded"` // entries, since the agent started
 	UploadedBytes int64  `json:"uploaded_bytes"`
@@ -101,6 +106,7 @@ type Kind byte
 
 const (
 	Get   Kind = 'G'
+	Used  Kind = 'U'
 	End   Kind = 'E'
 	Leave Kind = 'Q'
 	Flush Kind = 'F'
@@ -116,7 +122,7 @@ const (
 type Frame struct {
 	Kind   Kind
 	Action entry.ActionID // of Get, Have and Lack
-	Text   []byte         // of Text and Results
+	Text   []byte         // of Text, Results and Used
 }
 
 // ErrFormat is what errors about bytes that are no frame wrap.
@@ -128,7 +134,7 @@ func (f Frame) Append(b []byte) []byte {
 	switch f.Kind {
 	case Get, Have, Lack:
 		b = append(b, f.Action[:]...)
-	case Text, Results:
+	case Text, Results, Used:
 		text := f.Text[:min(len(f.Text), textBytesMax)]
 		b = binary.BigEndian.AppendUint32(b, uint32(len(text)))
 		b = append(b, text...)
@@ -147,7 +153,7 @@ func ReadFrame(r *bufio.Reader) (Frame, error) {
 	case End, Leave, Flush, Alive:
 	case Get, Have, Lack:
 		_, err = io.ReadFull(r, f.Action[:])
-	case Text, Results:
+	case Text, Results, Used:
 		var length [4]byte
 		if _, err = io.ReadFull(r, length[:]); err != nil {
 			break

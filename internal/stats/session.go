@@ -25,6 +25,7 @@ type Session struct {
 
 	Counts
 	Fallback string `json:"fallback,omitempty"` // why the store's directory could not be written, if so
+	Breaker  string `json:"breaker,omitempty"`  // why the remote was left alone when the session ended, if so
 }
 
 // Counts are a session's numbers, and a total's.
@@ -37,6 +38,10 @@ type Counts struct {
 	PutErrors int64 `json:"put_errors"` // puts answered with an error: no directory could be written, or a wrong body
 	HitBytes  int64 `json:"hit_bytes"`  // sizes of the outputs of hits
 	PutBytes  int64 `json:"put_bytes"`
+
+	// Hits that were not in the store when the session began; the others were.
+	HitsPrefetched int64 `json:"hits_prefetched"` // the output had come from the remote ahead of its get
+	HitsRemote     int64 `json:"hits_remote"`     // the get waited until the output had come from the remote
 
 	Fetched      int64 `json:"fetched"`       // entries that were brought in from the remote
 	FetchedBytes int64 `json:"fetched_bytes"` // received from the remote, as sent
@@ -80,6 +85,8 @@ func (c *Counts) Add(d Counts) {
 	c.PutErrors += d.PutErrors
 	c.HitBytes += d.HitBytes
 	c.PutBytes += d.PutBytes
+	c.HitsPrefetched += d.HitsPrefetched
+	c.HitsRemote += d.HitsRemote
 	c.Fetched += d.Fetched
 	c.FetchedBytes += d.FetchedBytes
 	c.RoundTrips += d.RoundTrips

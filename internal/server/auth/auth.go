@@ -42,6 +42,18 @@ type Grant struct {
 	Admin bool
 }
 
+// Home is the namespace that a grant is for: the one that it writes or, of a
+// reader, the one that it reads first.
+func (g Grant) Home() string {
+	if g.Write != "" {
+		return g.Write
+	}
+	if len(g.Read) > 0 {
+		return g.Read[0]
+	}
+	return ""
+}
+
 // Open is the grant of everyone on a server without tokens, which listens on
 // loopback only.
 func Open() Grant { return Grant{Name: "anyone", Read: []string{Trusted}, Write: Trusted, Admin: true} }

@@ -44,6 +44,28 @@ type evictions struct {
 	entries int64
 	bytes   int64
 	age     time.Duration // for how long the last one was unused
+	ages    Ages
+	ageSum  float64 // seconds
+}
+
+// AgeBounds are the bounds of Ages: the n-th age is up to the n-th bound, the last
+// one more than the last bound.
+func AgeBounds() [len(Ages{}) - 1]time.Duration {
+	const day = 24 * time.Hour
+	return [...]time.Duration{time.Hour, 6 * time.Hour, day, 3 * day, 7 * day, 14 * day, 30 * day}
+}
+
+// Ages count entries by how long they had not been used.
+type Ages [8]int64
+
+func (a *Ages) note(age time.Duration) {
+	for i, bound := range AgeBounds() {
+		if age <= bound {
+			a[i]++
+			return
+		}
+	}
+	a[len(a)-1]++
 }
 
 // uses are the entries that were used since the last renewal.
@@ -246,6 +268,8 @@ func (s *Store) evictSome(leave int64, before uint32) (n int, err error) {
 			e.entries++
 			e.bytes += m.bytes
 			e.age = time.Duration(max(0, int64(t.minute)-int64(minute))) * time.Minute
+			e.ages.note(e.age)
+			e.ageSum += e.age.Seconds()
 		}
 		if err := it.Error(); err != nil {
 			return err
@@ -254,7 +278,10 @@ func (s *Store) evictSome(leave int64, before uint32) (n int, err error) {
 		t.done = func() {
 			s.state.oldest = from
 			if e.entries > 0 {
-				s.state.evict = evictions{s.state.evict.entries + e.entries, s.state.evict.bytes + e.bytes, e.age}
+				for i, n := range s.state.evict.ages {
+					e.ages[i] += n
+				}
+				s.state.evict = evictions{s.state.evict.entries + e.entries, s.state.evict.bytes + e.bytes, e.age, e.ages, s.state.evict.ageSum + e.ageSum}
 			}
 		}
 		return nil

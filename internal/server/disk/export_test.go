@@ -113,7 +113,7 @@ func (s *Store) Check(orphans bool) error {
 			files[n] = true
 		case totalPrefix:
 			totals[string(key[1:])], _ = parseUsage(value)
-		case numberKey[0]:
+		case numberKey[0], notePrefix:
 		default:
 			report("key %x", key)
 		}

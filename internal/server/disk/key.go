@@ -18,6 +18,7 @@ import (
 //	f <file number>     a file in use; no value
 //	t <namespace>       totals: bytes (8), entries (8), blobs (8)
 //	n                   the first file number that has not been given out (8)
+//	h <key>             a note
 //
 // The head is an entry.Header, or of a blob its length (8) and CRC-32C (4). The
 // m record is apart from b, so that noting a use does not write the body again;
@@ -28,6 +29,7 @@ const (
 	usePrefix    = 'u'
 	filePrefix   = 'f'
 	totalPrefix  = 't'
+	notePrefix   = 'h'
 	numberKey    = "n"
 
 	actionKind = 'a'

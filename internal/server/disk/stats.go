@@ -12,11 +12,14 @@ type Stats struct {
 	Namespaces map[string]Usage // those that have anything
 	Limit      int64            // MaxBytes
 	Full       bool             // the disk is full: puts fail
+	Waiting    int64            // changes of the index that are not on the disk yet
 
 	// Since the store was opened:
 	EvictedEntries int64 // entries and blobs dropped for want of room or for their age
 	EvictedBytes   int64
 	EvictedAge     time.Duration // for how long the last of them had not been used
+	EvictedAges    Ages          // for how long each of them had not been used
+	EvictedAgeSum  float64       // and that summed up, in seconds
 	Damaged        int64         // entries found damaged, and dropped
 }
 
@@ -29,9 +32,12 @@ func (s *Store) Stats() Stats {
 		Namespaces:     maps.Clone(s.state.ns),
 		Limit:          s.options.MaxBytes,
 		Full:           !s.guard.takes(),
+		Waiting:        int64(s.waiting.Load()),
 		EvictedEntries: s.state.evict.entries,
 		EvictedBytes:   s.state.evict.bytes,
 		EvictedAge:     s.state.evict.age,
+		EvictedAges:    s.state.evict.ages,
+		EvictedAgeSum:  s.state.evict.ageSum,
 		Damaged:        s.damaged.Load(),
 	}
 }

@@ -1,0 +1,28 @@
+package session_test
+
+import (
+	"testing"
+
+	"github.com/larder-build/larder/internal/session"
+)
+
+// BenchmarkLeave is what a report costs a session.
+func BenchmarkLeave(b *testing.B) {
+	home := b.TempDir()
+	b.Setenv("HOME", home)
+	b.Setenv("XDG_CACHE_HOME", home)
+	p, err := session.FindPlace()
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := notice("machine")
+	for i := 0; b.Loop(); i++ {
+		if err := p.Leave(n); err != nil {
+			b.Fatal(err)
+		}
+		if i%500 == 0 { // before it is full
+			p.SetAside()
+			p.Sent(nil)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package session
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/larder-build/larder/internal/stats"
+)
+
+// The outbox is what sessions tell their servers and the agent has not sent yet:
+// one file of JSON lines, to which any helper appends and which the agent sets
+// aside to send it. It needs no agent, so sessions that had all in their store,
+// and so never spoke to one, report as well; and it is bounded, so it can lie for
+// as long as there is none.
+
+// outboxBytesMax is the size of the file beyond which sessions are not reported:
+// that of some 700 sessions.
+const outboxBytesMax = 512 << 10
+
+// A Notice is a session's report and whom it is for.
+type Notice struct {
+	Remote Remote       `json:"remote"`
+	Report stats.Report `json:"report"`
+}
+
+func (p Place) outbox() string  { return p.Dir + string(os.PathSeparator) + "reports" }
+func (p Place) sending() string { return p.outbox() + ".sending" }
+
+// Leave adds a notice to the outbox, in one write. In a full one it is dropped.
+func (p Place) Leave(n Notice) error {
+	line, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE
+	f, err := os.OpenFile(p.outbox(), flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := p.Make(); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(p.outbox(), flags, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() >= outboxBytesMax {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return err
+}
+
+// HasNotices reports whether there is anything in the outbox.
+func (p Place) HasNotices() bool {
+	for _, name := range []string{p.outbox(), p.sending()} {
+		if _, err := os.Stat(name); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// SetAside returns the notices that are to be sent. They stay set aside until
+// Sent says which of them are left; meanwhile others may be added. Lines that do
+// not parse are dropped. It is the agent's.
+func (p Place) SetAside() ([]Notice, error) {
+	if _, err := os.Stat(p.sending()); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(p.outbox(), p.sending()); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("set reports aside: %w", err)
+		}
+	}
+	data, err := os.ReadFile(p.sending())
+	if err != nil {
+		return nil, fmt.Errorf("read reports: %w", err)
+	}
+	var notices []Notice
+	for line := range bytes.Lines(data) {
+		var n Notice
+		if json.Unmarshal(line, &n) == nil && n.Report.ID != "" {
+			notices = append(notices, n)
+		}
+	}
+	return notices, nil
+}
+
+// Sent keeps those of the notices set aside that are left. (A helper may have
+// opened the file before it was set aside, and written to it after it was read;
+// what it wrote is lost, which is one line of a dashboard.)
+func (p Place) Sent(left []Notice) error {
+	if len(left) == 0 {
+		return os.Remove(p.sending())
+	}
+	var b bytes.Buffer
+	out := json.NewEncoder(&b)
+	for _, n := range left {
+		if err := out.Encode(n); err != nil {
+			return fmt.Errorf("encode report: %w", err)
+		}
+	}
+	temporary := p.sending() + ".new"
+	if err := os.WriteFile(temporary, b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, p.sending())
+}
