@@ -202,9 +202,7 @@ func tell(what lie, r io.Reader) (io.Reader, error) {
 			}
 		}
 	case doubled:
-		for _, it := range rest {
-			items = append(items, it)
-		}
+		items = append(items, rest...)
 	case reversed:
 		for i, j := 0, len(rest)-1; i < j; i, j = i+1, j-1 {
 			rest[i], rest[j] = rest[j], rest[i]
