@@ -232,7 +232,7 @@ func (m *machine) getAll(c *session.Client, from, to int) (have int) {
 			defer wg.Done()
 			ok := c.Get(context.Background(), action(i))
 			<-slots
-			if ok != m.check(i) {
+			if has := m.check(i); ok && !has { // what is given up may come all the same
 				m.t.Errorf("action %d: answered %v, which is not so", i, ok)
 			}
 			if ok {
