@@ -7,11 +7,14 @@ package e2e_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +44,13 @@ func (t testMain) Run() int {
 		return 1
 	}
 	os.Setenv("LARDER_E2E_BIN", dir)
+	// Scripts wait for processes half of their time.
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 	return t.m.Run()
 }
 

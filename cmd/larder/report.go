@@ -28,6 +28,9 @@ func writeMarkdown(w io.Writer, command string, t stats.Total, took time.Duratio
 		fmt.Fprintf(w, "| %s | %s |\n", name, fmt.Sprintf(format, args...))
 	}
 	row("hits", "**%.1f%%**: %d of %s by %s", 100*t.HitRate(), t.Hits, count(t.Gets, "get"), count(t.Sessions, "go command"))
+	if t.HitsPrefetched+t.HitsRemote > 0 {
+		row("of the hits", "%s", hitKinds(t.Counts))
+	}
 	row("misses", "%d%s", t.Misses.Total(), missKinds(t.Misses))
 	row("time", "%s; waited %s for the cache", saved(t.Counts), seconds(t.WaitSeconds))
 	if took > 0 {
@@ -55,6 +58,8 @@ func metrics(t stats.Total) []metric {
 		{"larder_go_commands", "Go commands that used the cache.", float64(t.Sessions)},
 		{"larder_gets", "Actions that were asked for.", float64(t.Gets)},
 		{"larder_hits", "Actions that were there.", float64(t.Hits)},
+		{"larder_hits_prefetched", "Hits that the remote had sent before they were asked for.", float64(t.HitsPrefetched)},
+		{"larder_hits_remote", "Hits that were waited for.", float64(t.HitsRemote)},
 		{"larder_hit_ratio", "Hits per get, between 0 and 1.", t.HitRate()},
 		{"larder_puts", "Outputs that were put.", float64(t.Puts)},
 		{"larder_read_bytes", "Bytes of the outputs of hits.", float64(t.HitBytes)},
@@ -65,6 +70,7 @@ func metrics(t stats.Total) []metric {
 		{"larder_remote_errors", "Requests to the remote that failed.", float64(t.RemoteErrors)},
 		{"larder_saved_seconds", "What the hits cost when they were built, summed over actions.", t.SavedSeconds},
 		{"larder_wait_seconds", "What requests spent in Larder, summed.", t.WaitSeconds},
+		{"larder_gained_seconds", "What was saved less what requests spent in Larder.", t.SavedSeconds - t.WaitSeconds},
 		{"larder_build_seconds", "What was built, from misses to their puts, summed.", t.BuildSeconds},
 		{"larder_cost_unknown_hits", "Hits whose cost is not known, and not in what was saved.", float64(t.CostUnknown)},
 	}

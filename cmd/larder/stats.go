@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/larder-build/larder/internal/cli"
@@ -75,6 +76,9 @@ func showStats(log stats.Log, dir string, last int, asJSON bool) error {
 		return nil
 	}
 	fmt.Printf("since %s, in %s\n", total.Since.Local().Format("2006-01-02 15:04"), dir)
+	if cli.IsTerminal(os.Stdout) {
+		fmt.Printf("  %s\n", bar(total.HitRate(), os.Getenv("NO_COLOR") == ""))
+	}
 	writeSummary(os.Stdout, "  ", total)
 	if len(sessions) == 0 {
 		return nil
@@ -87,6 +91,20 @@ func showStats(log stats.Log, dir string, last int, asJSON bool) error {
 			s.Gets, 100*s.HitRate(), config.FormatSize(s.HitBytes), config.FormatSize(s.PutBytes), seconds(s.WaitSeconds), sessionSaved(s), seconds(s.Seconds))
 	}
 	return tw.Flush()
+}
+
+// barWidth is how many columns a bar has.
+const barWidth = 40
+
+// bar draws a hit rate, for a terminal.
+func bar(rate float64, colour bool) string {
+	const green, grey, plain = "\x1b[32m", "\x1b[90m", "\x1b[0m"
+	full := int(rate*barWidth + 0.5)
+	hits, misses := strings.Repeat("█", full), strings.Repeat("░", barWidth-full)
+	if colour {
+		hits, misses = green+hits, grey+misses+plain
+	}
+	return fmt.Sprintf("%s%s %.1f%% hits", hits, misses, 100*rate)
 }
 
 // sessionSaved is the time saved, marked where part of it is unknown.

@@ -19,6 +19,9 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 		fmt.Fprintf(w, "%s%d entries, %s, came from the remote in %s\n", prefix,
 			t.Fetched, config.FormatSize(t.FetchedBytes), count(t.RoundTrips, "round trip"))
 	}
+	if t.HitsPrefetched+t.HitsRemote > 0 {
+		fmt.Fprintf(w, "%sof the hits %s\n", prefix, hitKinds(t.Counts))
+	}
 	if t.RemoteErrors > 0 {
 		fmt.Fprintf(w, "%sthe remote failed %d times, which cost hits only; see the agent's log (larder doctor)\n", prefix, t.RemoteErrors)
 	}
@@ -26,6 +29,12 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 	if t.PutErrors > 0 {
 		fmt.Fprintf(w, "%s%s could not be stored anywhere; run \"larder doctor\"\n", prefix, count(t.PutErrors, "output"))
 	}
+}
+
+// hitKinds says where hits came from.
+func hitKinds(c stats.Counts) string {
+	return fmt.Sprintf("%d were here, %d came before they were asked for, %d were waited for",
+		c.Hits-c.HitsPrefetched-c.HitsRemote, c.HitsPrefetched, c.HitsRemote)
 }
 
 func count(n int64, noun string) string {
