@@ -189,6 +189,9 @@ func TestDefects(t *testing.T) {
 	if len(slices.Compact(names)) != len(defects) {
 		t.Error("a defect is there twice")
 	}
+	if raceEnabled {
+		t.Skip("hundreds of small programs with limits: CI runs them without the race detector")
+	}
 
 	// The programs mostly wait, so more of them run at once than t.Parallel would have it.
 	const atOnce = 8
