@@ -82,6 +82,7 @@ func (in *input) line() ([]byte, error) {
 		}
 		if err := in.fill(); err != nil {
 			if errors.Is(err, io.EOF) && scanned > 0 {
+				rest = in.buf[in.start:in.end] // fill may have moved it
 				in.start = in.end
 				return rest, nil
 			}

@@ -384,7 +384,11 @@ func (l *loader) apply(c *Config, s setting) Value {
 
 // findUnknown reports keys of the file and LARDER_ variables that no setting has.
 func (l *loader) findUnknown() {
-	names := map[string]bool{FileVariable: true, RunLogVariable: true, AccessLogVariable: true, TraceVariable: true, PretendVariable: true}
+	names := map[string]bool{
+		FileVariable: true, RunLogVariable: true, AccessLogVariable: true, TraceVariable: true, PretendVariable: true,
+		// Those of deploy/ci, which a CI system may set for a whole job.
+		"LARDER_TOKEN": true, "LARDER_VERSION": true, "LARDER_SOURCE": true, "LARDER_METRICS": true, "LARDER_FLUSH_LIMIT": true,
+	}
 	var keys, variables []string
 	for _, s := range table() {
 		names[s.name], names[s.variable()] = true, true
