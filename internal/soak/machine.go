@@ -35,7 +35,7 @@ func (l *Lab) Machine(cold bool) (*Machine, error) {
 	l.mu.Unlock()
 	// A name of its own, by which its helpers can be told from others'.
 	m := &Machine{lab: l, home: home, remote: l.proxy.Addr(), prog: filepath.Join(home, "larder")}
-	if err := os.MkdirAll(filepath.Join(home, "tmp"), 0o777); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(home, "tmp"), 0o777), os.MkdirAll(m.cache(), 0o777)); err != nil {
 		return nil, err
 	}
 	if err := os.Symlink(filepath.Join(l.options.Bin, "larder"), m.prog); err != nil {
