@@ -283,6 +283,27 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// What another machine has put is seen by the next session, however lately the
+// last one has asked.
+func TestNewToTheServer(t *testing.T) {
+	tm := startTeam(t)
+	one, two := startMachine(t), startMachine(t)
+	one.build(tm, 0, some)
+	for _, k := range []string{key, strings.Repeat("00", 32)} { // with a manifest and without
+		if have := two.getAll(two.connect(tm, k, nil), 0, some); have != some {
+			t.Errorf("%d of %d", have, some)
+		}
+	}
+	one.build(tm, some, 2*some)
+	tm.proxy.SetRTT(20 * time.Millisecond)
+	for i, k := range []string{key, strings.Repeat("00", 32)} {
+		from := some + i*some/2
+		if have := two.getAll(two.connect(tm, k, nil), from, from+some/2); have != some/2 {
+			t.Errorf("%d of %d that are new", have, some/2)
+		}
+	}
+}
+
 // Where a round trip takes longer than building does, single gets are not worth
 // one; what comes in a stream is.
 func TestFarAway(t *testing.T) {

@@ -30,8 +30,9 @@ type conn struct {
 	upstream *upstream     // nil: no remote
 	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
 
-	// What older sessions of the kind have used, under the upstream's lock.
-	later     map[entry.ActionID]bool
+	// Under the upstream's lock:
+	filter    *manifest.Filter        // what the server had when the session began; nil: not known
+	later     map[entry.ActionID]bool // what older sessions of the kind have used
 	laterPlan manifest.Plan
 
 	writing sync.Mutex

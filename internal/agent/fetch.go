@@ -73,22 +73,22 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 	if f != nil {
 		return f
 	}
-	if time.Since(u.filterTime) > filterFresh || u.filter.Has(id) {
-		// The plan may be about to say that it comes, or the filter that it does not.
-		u.mu.Unlock()
-		select {
-		case <-c.planned:
-		case <-ctx.Done():
-		}
-		u.mu.Lock()
-		if f := u.flights[key]; f != nil {
-			return f
-		}
+	// The plan may be about to say that it comes, or the filter that it does not. An
+	// older filter's no is not believed: what another machine has just built is what
+	// is most wanted here.
+	u.mu.Unlock()
+	select {
+	case <-c.planned:
+	case <-ctx.Done():
+	}
+	u.mu.Lock()
+	if f := u.flights[key]; f != nil {
+		return f
 	}
 	switch {
 	case ctx.Err() != nil || u.breaker.Open() != nil || u.landedJustNow(key):
 		return nil
-	case !u.filterTime.IsZero() && !u.filter.Has(id):
+	case c.filter != nil && !c.filter.Has(id):
 		c.counts.filtered.Add(1)
 		return nil
 	case u.client.Speed.RoundTrip() > u.meanCost():

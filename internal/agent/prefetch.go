@@ -13,11 +13,6 @@ import (
 	"github.com/larder-build/larder/internal/remote"
 )
 
-// prefetchFresh is for how long a manifest that has come completely is not asked
-// for again: a developer's builds follow one another, and what one of them lacks
-// then is new to the server too.
-const prefetchFresh = 5 * time.Minute
-
 // A progress says how far a stream is. It is safe for concurrent use.
 type progress struct{ bytes atomic.Int64 }
 
@@ -43,7 +38,6 @@ func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 	pk := prefetchKey{c.store, key}
 	u.mu.Lock()
 	running := u.prefetching[pk]
-	fresh := time.Since(u.prefetched[pk]) < prefetchFresh
 	if running == nil {
 		u.prefetching[pk] = c.planned
 	}
@@ -53,6 +47,9 @@ func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 		case <-running:
 		case <-ctx.Done():
 		}
+		u.mu.Lock()
+		c.filter = u.filter
+		u.mu.Unlock()
 		close(c.planned)
 		return
 	}
@@ -61,36 +58,13 @@ func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 		delete(u.prefetching, pk)
 		u.mu.Unlock()
 	}()
-	var err error
-	switch {
-	case u.breaker.Open() != nil:
+	if u.breaker.Open() != nil {
 		close(c.planned)
-	case fresh:
-		err = u.refreshFilter(ctx, c)
-		close(c.planned)
-	default:
-		err = u.stream(ctx, c, pk)
+		return
 	}
-	if err != nil {
+	if err := u.stream(ctx, c, pk); err != nil {
 		u.failed(ctx, c, err)
 	}
-}
-
-// refreshFilter asks whether the filter has changed.
-func (u *upstream) refreshFilter(ctx context.Context, c *conn) error {
-	u.mu.Lock()
-	tag, fresh := u.filterTag, time.Since(u.filterTime) < filterFresh
-	u.mu.Unlock()
-	if fresh {
-		return nil
-	}
-	c.counts.roundTrips.Add(1)
-	filter, tag, err := u.client.Filter(ctx, tag)
-	if err != nil {
-		return err
-	}
-	u.learn(filter, tag)
-	return nil
 }
 
 // stream is a prefetch that is not another session's.
@@ -112,7 +86,10 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	if err != nil {
 		return err
 	}
-	u.learn(p.Filter, p.Tag)
+	u.learn(c, p.Filter, p.Tag)
+	if p.Tag == "" {
+		u.askFilter(ctx, c, tag)
+	}
 	u.learnCosts(p.Plan)
 	n := slices.IndexFunc(p.Plan, func(p manifest.Planned) bool { return p.Age > 0 })
 	if n < 0 {
@@ -131,12 +108,23 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	err = in.run(p.Stream, p.Plan[:n])
 	u.agent.log.Info("prefetch", "remote", u.remote.URL, "project", c.hello.Project, "planned", n, "bytes", in.progress.bytes.Load(),
 		"older", len(p.Plan)-n, "plan", planTime, "took", time.Since(begin), "error", err)
-	if err == nil {
-		u.mu.Lock()
-		u.prefetched[pk] = time.Now()
-		u.mu.Unlock()
-	}
 	return err
+}
+
+// askFilter asks for a filter that is too large to come with a plan. Until it is
+// there, nothing is known to be lacking. The caller is the session's prefetch.
+func (u *upstream) askFilter(ctx context.Context, c *conn, tag string) {
+	c.gets.Add(1)
+	go func() {
+		defer c.gets.Done()
+		c.counts.roundTrips.Add(1)
+		filter, tag, err := u.client.Filter(ctx, tag)
+		if err != nil {
+			u.failed(ctx, c, err)
+			return
+		}
+		u.learn(c, filter, tag)
+	}()
 }
 
 // run takes a stream of planned entries in. Where it breaks off after it went well

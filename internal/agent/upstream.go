@@ -15,9 +15,6 @@ import (
 )
 
 const (
-	// filterFresh is for how long a filter's no is believed without asking again.
-	// What others have put since is missed for so long.
-	filterFresh = 30 * time.Second
 	// costGuess is what an action is thought to cost to build before any is known:
 	// the mean of the 1,018 packages of docs/benchmarks.md.
 	costGuess = 150 * time.Millisecond
@@ -39,14 +36,12 @@ type upstream struct {
 	uploadsOff  error // why the server takes no uploads; nil: it does, as far as is known
 	filter      *manifest.Filter
 	filterTag   string
-	filterTime  time.Time // when filter was known to be current; zero: never
-	costs       float64   // seconds of building, summed over costed actions
+	costs       float64 // seconds of building, summed over costed actions
 	costed      float64
 	flights     map[flightKey]*flight
 	queue       []*flight                     // to be asked for with the next batch
 	batches     int                           // under way
 	prefetching map[prefetchKey]chan struct{} // closed when planned
-	prefetched  map[prefetchKey]time.Time     // completely, when
 	said        map[string]time.Time
 	unsaid      []string
 }
@@ -59,7 +54,7 @@ func newUpstream(a *agent, r session.Remote) (*upstream, error) {
 	u := &upstream{
 		agent: a, remote: r, client: client,
 		flights: make(map[flightKey]*flight), said: make(map[string]time.Time),
-		prefetching: make(map[prefetchKey]chan struct{}), prefetched: make(map[prefetchKey]time.Time),
+		prefetching: make(map[prefetchKey]chan struct{}),
 	}
 	u.ctx, u.cancel = context.WithCancel(a.ctx)
 	u.breaker = remote.NewBreaker(
@@ -132,15 +127,16 @@ func (u *upstream) takeUnsaid() (texts []string) {
 	return texts
 }
 
-// learn notes what the server has said with a plan or a filter.
-func (u *upstream) learn(filter *manifest.Filter, tag string) {
+// learn notes what the server has said with a plan or a filter: the session knows
+// then what the server had when it began.
+func (u *upstream) learn(c *conn, filter *manifest.Filter, tag string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	switch {
-	case filter != nil:
-		u.filter, u.filterTag, u.filterTime = filter, tag, time.Now()
-	case tag != "" && tag == u.filterTag:
-		u.filterTime = time.Now()
+	if filter != nil {
+		u.filter, u.filterTag = filter, tag
+	}
+	if tag != "" && tag == u.filterTag {
+		c.filter = u.filter
 	}
 }
 
