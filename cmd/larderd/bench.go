@@ -124,6 +124,7 @@ func runBench(ctx context.Context, o benchOptions, packages []string) (err error
 		return err
 	}
 	defer done()
+	defer os.RemoveAll(b.discarded())
 	if b.source, err = bench.Module(ctx, o.module, b.work); err != nil {
 		return err
 	}
@@ -199,6 +200,9 @@ func (b *bencher) build(ctx context.Context, cache string) *exec.Cmd {
 func (b *bencher) bin() string    { return filepath.Join(b.work, "bin") + string(filepath.Separator) }
 func (b *bencher) native() string { return filepath.Join(b.work, "native") }
 
+// discarded is where the machines of earlier rounds are.
+func (b *bencher) discarded() string { return filepath.Join(b.work, "discarded") }
+
 func (b *bencher) archive() string { return filepath.Join(b.work, "native.tar.zst") }
 
 func (b *bencher) describe(ctx context.Context) error {
@@ -268,7 +272,7 @@ func (m machine) wipe(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(m.home()); err != nil {
+	if err := bench.Discard(m.home(), m.b.discarded()); err != nil {
 		return err
 	}
 	return errors.Join(os.MkdirAll(m.home(), 0o777), m.b.newBin())

@@ -69,7 +69,7 @@ func (b *bencher) archived(change func() error) bench.Arm {
 	return bench.Arm{
 		Name: "archive",
 		Prepare: func() error {
-			return errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o777), b.newBin(), change())
+			return errors.Join(bench.Discard(dir, b.discarded()), os.MkdirAll(dir, 0o777), b.newBin(), change())
 		},
 		Command: func(ctx context.Context) *exec.Cmd {
 			build := b.build(ctx, filepath.Join(dir, "native"))
@@ -197,7 +197,7 @@ func (b *bencher) uploading(ctx context.Context) (results []bench.Result, err er
 				}
 			}
 			stop()
-			if err := errors.Join(m.wipe(ctx), os.RemoveAll(filepath.Join(b.work, "uploads"))); err != nil {
+			if err := errors.Join(m.wipe(ctx), bench.Discard(filepath.Join(b.work, "uploads"), b.discarded())); err != nil {
 				return err
 			}
 			server, err = b.startServer(ctx, "uploads")
