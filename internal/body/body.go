@@ -171,8 +171,9 @@ func NewReader(h *entry.Header, stored io.Reader) (io.ReadCloser, error) {
 		r.plain = &r.stored
 		return r, nil
 	}
-	// Decoding and what is done with the result go on at the same time.
-	decoder, err := zstd.NewReader(&r.stored, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(windowMax), zstd.WithDecoderLowmem(true))
+	// Decoding and what is done with the result go on at the same time. With less
+	// memory the decoder would move its whole window for each block of 128 KiB.
+	decoder, err := zstd.NewReader(&r.stored, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(windowMax), zstd.WithDecoderLowmem(false))
 	if err != nil {
 		return nil, decodeError(h, err)
 	}
