@@ -36,7 +36,7 @@ type Codec struct {
 func NewCodec() *Codec {
 	procs := runtime.GOMAXPROCS(0)
 	// The options are constants, and right.
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(procs), zstd.WithEncoderCRC(false), zstd.WithWindowSize(window))
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(procs), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(level), zstd.WithWindowSize(window))
 	if err != nil {
 		panic(err)
 	}
@@ -48,6 +48,9 @@ func NewCodec() *Codec {
 }
 
 const (
+	// level takes a quarter longer than the default one, once and after a build, for
+	// 5% fewer bytes, which are also decoded a tenth faster, everywhere and often.
+	level = zstd.SpeedBetterCompression
 	// window is how far back a body refers: 8 MiB instead saves less than 1% of a
 	// build's bytes.
 	window = 1 << 20
@@ -74,7 +77,7 @@ func (c *Codec) Pack(h *entry.Header, plain, buf []byte) []byte {
 // error is an *entry.MismatchError.
 func (c *Codec) PackTo(h *entry.Header, w io.Writer, plain io.Reader) error {
 	out := &summing{w: w}
-	encoder, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(window))
+	encoder, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(level), zstd.WithWindowSize(window))
 	if err != nil {
 		return err
 	}
