@@ -203,6 +203,18 @@ func (c *conn) answer(id entry.ActionID, have bool) {
 	c.send(session.Frame{Kind: kind, Action: id})
 }
 
+// tellFilter sends the filter, unless it is too large. The caller is a get, and may
+// hold locks.
+func (c *conn) tellFilter(filter *manifest.Filter) {
+	c.gets.Add(1)
+	go func() {
+		defer c.gets.Done()
+		if text := filter.Append(nil); len(text) <= session.FilterBytesMax {
+			c.send(session.Frame{Kind: session.Filter, Text: text})
+		}
+	}()
+}
+
 func (c *conn) report(r session.Report) {
 	text, err := json.Marshal(r)
 	if err != nil {

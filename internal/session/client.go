@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/semver"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/stats"
 )
 
@@ -23,6 +25,9 @@ type Client struct {
 	conn    conn
 	Welcome Welcome
 	texts   func(string) // told of lines for the user, on the reading goroutine
+
+	there  atomic.Pointer[manifest.Filter] // what may be to be had; nil: anything
+	lacked atomic.Int64                    // gets that there has answered
 
 	mu      sync.Mutex
 	waiting map[entry.ActionID][]chan bool
@@ -128,6 +133,10 @@ func (c *Client) send(f Frame) error {
 // Get asks the agent for an action and reports whether it is in the store now.
 // All that goes wrong is false.
 func (c *Client) Get(ctx context.Context, id entry.ActionID) bool {
+	if f := c.there.Load(); f != nil && !f.Has(id) {
+		c.lacked.Add(1)
+		return false
+	}
 	answer := make(chan bool, 1)
 	c.mu.Lock()
 	if c.err != nil {
@@ -168,6 +177,10 @@ func (c *Client) read(r *bufio.Reader) {
 			c.mu.Unlock()
 			for _, answer := range waiting {
 				answer <- f.Kind == Have
+			}
+		case Filter:
+			if there, err := manifest.ParseFilter(f.Text); err == nil {
+				c.there.Store(there)
 			}
 		case Text:
 			if c.texts != nil {
@@ -247,6 +260,7 @@ func (c *Client) End(limit time.Duration, used ...stats.Key) (Report, bool) {
 	defer timer.Stop()
 	select {
 	case report := <-c.reports:
+		report.Filtered += c.lacked.Load()
 		return report, true
 	case <-c.ended:
 	case <-timer.C:

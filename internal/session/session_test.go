@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/session"
 )
 
@@ -27,6 +28,7 @@ func TestFrames(t *testing.T) {
 		{Kind: session.Get, Action: id}, {Kind: session.Have, Action: id}, {Kind: session.Lack, Action: id},
 		{Kind: session.Alive}, {Kind: session.End}, {Kind: session.Leave}, {Kind: session.Flush},
 		{Kind: session.Text, Text: []byte("a line")}, {Kind: session.Results, Text: []byte("{}")},
+		{Kind: session.Filter, Text: make([]byte, session.FilterBytesMax)},
 	}
 	var b []byte
 	for _, f := range want {
@@ -41,7 +43,7 @@ func TestFrames(t *testing.T) {
 	if _, err := session.ReadFrame(r); err != io.EOF {
 		t.Errorf("at the end: %v", err)
 	}
-	for _, text := range []string{"z", "T\xff\xff\xff\xff"} {
+	for _, text := range []string{"z", "T\xff\xff\xff\xff", "N\xff\xff\xff\xff", "T\x00\x01\x00\x01"} {
 		if _, err := session.ReadFrame(bufio.NewReader(strings.NewReader(text))); !errors.Is(err, session.ErrFormat) {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -234,6 +236,43 @@ func TestBadAgents(t *testing.T) {
 				t.Error("a report from nowhere")
 			}
 		})
+	}
+}
+
+// What the agent has said to be nowhere is not asked for.
+func TestFilter(t *testing.T) {
+	p := place(t)
+	there, nowhere := entry.ActionID{1}, entry.ActionID{2}
+	listen(t, p, current, func(c net.Conn, r *bufio.Reader) {
+		filter := manifest.NewFilter(func(yield func(entry.ActionID) bool) { yield(there) })
+		c.Write(session.Frame{Kind: session.Filter, Text: []byte("nonsense")}.Append(nil))
+		c.Write(session.Frame{Kind: session.Filter, Text: filter.Append(nil)}.Append(nil))
+		for {
+			f, err := session.ReadFrame(r)
+			if err != nil {
+				return
+			}
+			switch f.Kind {
+			case session.Get: // all that is asked for is there
+				c.Write(session.Frame{Kind: session.Have, Action: f.Action}.Append(nil))
+			case session.End:
+				c.Write(session.Frame{Kind: session.Results, Text: []byte(`{"filtered":16}`)}.Append(nil))
+			}
+		}
+	})
+	c, err := session.Connect(context.Background(), p, nil, session.Hello{Version: "v1.0.0"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if !c.Get(context.Background(), there) { // its answer comes after the filter
+		t.Error("what is there is not to be had")
+	}
+	if c.Get(context.Background(), nowhere) {
+		t.Error("what is nowhere was asked for")
+	}
+	if r, ok := c.End(time.Minute); !ok || r.Filtered != 17 {
+		t.Errorf("report %+v", r)
 	}
 }
 
