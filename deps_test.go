@@ -19,7 +19,7 @@ cacheprog                -
 cacheprogtest            cacheprog
 cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
-e2e                      internal/entry
+e2e                      internal/faulttest
 e2e/soak                 internal/soak
 internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store golang.org/x/sync/semaphore
 internal/bench           -
@@ -29,7 +29,7 @@ internal/config          github.com/BurntSushi/toml
 internal/entry           -
 internal/entrytest       internal/entry
 internal/explain         cacheprog internal/entry internal/store
-internal/faulttest       -
+internal/faulttest       internal/entry
 internal/filelock        -
 internal/helper          cacheprog internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
 internal/linked          internal/entry
@@ -41,7 +41,7 @@ internal/server/dashboard internal/config internal/entry internal/server/auth in
 internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs
 internal/server/history  internal/entry internal/stats
 internal/session         internal/entry internal/filelock internal/manifest internal/stats golang.org/x/mod/semver
-internal/soak            internal/bench internal/entry internal/faulttest
+internal/soak            internal/bench internal/faulttest
 internal/stats           internal/entry
 internal/store           internal/entry internal/filelock
 internal/touch           golang.org/x/sys/unix

@@ -1,19 +1,14 @@
 package e2e_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
-	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/faulttest"
 )
 
 // remoteCmds are the commands of scripts about more than one machine.
@@ -179,59 +174,13 @@ func stopProcess(ts *testscript.TestScript, pidText string, kill bool) {
 // and makes that the remote: "body" sends other bytes, with a checksum that is
 // right for them; "flip" flips a bit in every body.
 func cmdLying(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
+	lies := map[string]faulttest.Lie{"body": faulttest.WrongBody, "flip": faulttest.Damaged}
+	if neg || len(args) != 1 || lies[args[0]] == faulttest.Honest {
 		ts.Fatalf("usage: lying body|flip")
 	}
-	target, err := url.Parse(ts.Getenv("LARDER_REMOTE"))
+	liar, err := faulttest.NewLiar(strings.TrimPrefix(ts.Getenv("LARDER_REMOTE"), "http://"))
 	ts.Check(err)
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.ModifyResponse = func(r *http.Response) error {
-		if r.Header.Get("Content-Type") != "application/vnd.larder.stream" {
-			return nil
-		}
-		changed, err := lie(args[0], r.Body)
-		r.Body = io.NopCloser(changed)
-		return err
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	srv := &http.Server{Handler: proxy}
-	go srv.Serve(listener)
-	ts.Defer(func() { srv.Close() })
-	ts.Setenv("LARDER_REMOTE", "http://"+listener.Addr().String())
-}
-
-// lie changes the bodies of a stream.
-func lie(how string, r io.Reader) (io.Reader, error) {
-	var out bytes.Buffer
-	in, w := entry.NewStreamReader(r), entry.NewStreamWriter(&out)
-	for {
-		f, err := in.Next()
-		if err != nil {
-			return nil, err
-		}
-		switch f.Kind {
-		case entry.Entry:
-			body, err := io.ReadAll(in.Body())
-			if err != nil {
-				return nil, err
-			}
-			if len(body) > 0 {
-				body[len(body)/2] ^= 1
-			}
-			if how == "body" {
-				f.Header.Sum = entry.Checksum(body)
-			}
-			err = w.Entry(&f.Header, bytes.NewReader(body))
-			if err != nil {
-				return nil, err
-			}
-		case entry.Miss, entry.Withheld:
-			w.Action(f.Kind, f.ActionID)
-		case entry.Blob:
-			w.Blob(f.Blob)
-		case entry.End:
-			return &out, w.End()
-		}
-	}
+	ts.Defer(liar.Close)
+	liar.Tell(lies[args[0]])
+	ts.Setenv("LARDER_REMOTE", "http://"+liar.Addr())
 }

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/larder-build/larder/internal/bench"
 	"github.com/larder-build/larder/internal/cli"
@@ -278,52 +277,29 @@ func (m machine) wipe(ctx context.Context) error {
 	return errors.Join(os.MkdirAll(m.home(), 0o777), m.b.newBin())
 }
 
-// A server is a running team server with a proxy before it.
+// A benchServer is a running team server with a proxy before it.
 type benchServer struct {
-	cmd   *exec.Cmd
-	addr  string
+	*bench.Server
 	proxy *faulttest.Proxy
 }
 
 // startServer starts a server on a directory below work.
 func (b *bencher) startServer(ctx context.Context, name string) (*benchServer, error) {
-	dir := filepath.Join(b.work, name)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	server, err := bench.StartServer(ctx, b.larderd, filepath.Join(b.work, name))
+	if err != nil {
 		return nil, err
 	}
-	addrFile := dir + ".addr"
-	os.Remove(addrFile)
-	s := &benchServer{cmd: exec.CommandContext(ctx, b.larderd, "serve", "-listen", "127.0.0.1:0", "-dir", dir, "-addr-file", addrFile)}
-	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(os.Interrupt) }
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start a server: %w", err)
+	proxy, err := faulttest.NewProxy(server.Addr())
+	if err != nil {
+		return nil, errors.Join(err, server.Kill())
 	}
-	const limit, poll = 30 * time.Second, 5 * time.Millisecond
-	for begin := time.Now(); ; time.Sleep(poll) {
-		if text, err := os.ReadFile(addrFile); err == nil {
-			s.addr = strings.TrimSpace(string(text))
-			break
-		}
-		if time.Since(begin) > limit {
-			s.stop()
-			return nil, fmt.Errorf("start a server: it does not listen after %v", limit)
-		}
-	}
-	var err error
-	if s.proxy, err = faulttest.NewProxy(s.addr); err != nil {
-		s.stop()
-		return nil, err
-	}
-	b.proxy = s.proxy
-	return s, nil
+	b.proxy = proxy
+	return &benchServer{server, proxy}, nil
 }
 
 func (s *benchServer) stop() {
-	if s.proxy != nil {
-		s.proxy.Close()
-	}
-	s.cmd.Process.Signal(os.Interrupt)
-	s.cmd.Wait()
+	s.proxy.Close()
+	s.Stop() // how it ends is not what is measured
 }
 
 func (b *bencher) remoteEnv() string { return "LARDER_REMOTE=http://" + b.proxy.Addr() }

@@ -39,14 +39,14 @@ type load struct {
 // load measures gets and puts of the entries of the module's build, one request
 // for each: of larderd, and of nginx serving and taking the same bytes as files.
 func (b *bencher) load(ctx context.Context, s *benchServer) ([]load, error) {
-	entries, err := b.entries(ctx, "http://"+s.addr)
+	entries, err := b.entries(ctx, "http://"+s.Addr())
 	if err != nil {
 		return nil, err
 	}
 	type arm struct {
 		name, method, url string
 	}
-	arms := []arm{{"larderd, get", http.MethodGet, "http://" + s.addr + "/v1/entry/"}, {"larderd, put", http.MethodPut, "http://" + s.addr + "/v1/entry/"}}
+	arms := []arm{{"larderd, get", http.MethodGet, "http://" + s.Addr() + "/v1/entry/"}, {"larderd, put", http.MethodPut, "http://" + s.Addr() + "/v1/entry/"}}
 	if nginx, stop, err := b.startNginx(ctx, entries); err == nil {
 		defer stop()
 		arms = append(arms, arm{"nginx, get", http.MethodGet, nginx + "/get/"}, arm{"nginx, put (no sync)", http.MethodPut, nginx + "/put/"})

@@ -1,8 +1,9 @@
-// Package faulttest makes networks fail, for tests and benchmarks.
+// Package faulttest makes networks fail and servers lie, for tests and benchmarks.
 //
 // A Proxy stands before a TCP server and can be far away, hang, cut off, damage
 // what passes or not be there, and be changed from one to another while
-// connections are open.
+// connections are open. A Liar stands before a team server and does what no network
+// does: it answers well-formed streams that are wrong.
 package faulttest
 
 import (

@@ -114,17 +114,17 @@ func again(ctx context.Context, r *rand.Rand, do func() error) (end func() error
 }
 
 func lies() (faults []Fault) {
-	for what, name := range map[lie]string{
-		wrongBody: "sends wrong bodies with right checksums", swapped: "sends the bodies of other actions",
-		doubled: "sends everything twice", reversed: "sends in the opposite order",
-		statuses: "answers errors", nonsense: "is another server",
+	for what, name := range map[faulttest.Lie]string{
+		faulttest.WrongBody: "sends wrong bodies with right checksums", faulttest.Damaged: "sends damaged bodies", faulttest.Swapped: "sends the bodies of other actions",
+		faulttest.Doubled: "sends everything twice", faulttest.Reversed: "sends in the opposite order",
+		faulttest.Statuses: "answers errors", faulttest.Nonsense: "is another server",
 	} {
 		faults = append(faults, Fault{Part: "server", Name: name, Begin: func(_ context.Context, l *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
 			honestly := m.remote
-			l.liar.lie.Store(int32(what))
-			m.remote = l.liar.address
+			l.liar.Tell(what)
+			m.remote = l.liar.Addr()
 			return func() error {
-				l.liar.lie.Store(int32(honest))
+				l.liar.Tell(faulttest.Honest)
 				m.remote = honestly
 				return nil
 			}, nil
@@ -136,15 +136,15 @@ func lies() (faults []Fault) {
 func serverFaults() []Fault {
 	return []Fault{
 		{Part: "server", Name: "is killed again and again", Begin: func(ctx context.Context, l *Lab, _ *Machine, r *rand.Rand) (func() error, error) {
-			end := again(ctx, r, func() error { return errors.Join(l.server.kill(), l.server.start(ctx)) })
+			end := again(ctx, r, func() error { return errors.Join(l.server.Kill(), l.server.Start(ctx)) })
 			return end, nil
 		}},
 		{Part: "server", Name: "is restarted again and again", Begin: func(ctx context.Context, l *Lab, _ *Machine, r *rand.Rand) (func() error, error) {
-			end := again(ctx, r, func() error { return errors.Join(l.server.stop(), l.server.start(ctx)) })
+			end := again(ctx, r, func() error { return errors.Join(l.server.Stop(), l.server.Start(ctx)) })
 			return end, nil
 		}},
 		{Part: "server", Name: "has lost its directory", Begin: func(ctx context.Context, l *Lab, _ *Machine, _ *rand.Rand) (func() error, error) {
-			if err := errors.Join(l.server.kill(), os.RemoveAll(l.server.dir), l.server.start(ctx)); err != nil {
+			if err := errors.Join(l.server.Kill(), os.RemoveAll(l.server.Dir), l.server.Start(ctx)); err != nil {
 				return nil, err
 			}
 			return nothing, nil

@@ -50,9 +50,9 @@ type Lab struct {
 	options Options
 	module  string // directory of the module's source
 	want    outcome
-	server  *server
+	server  *bench.Server
 	proxy   *faulttest.Proxy
-	liar    *liar
+	liar    *faulttest.Liar
 	goEnv   []string
 
 	mu       sync.Mutex
@@ -113,13 +113,13 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if len(l.want.binaries) == 0 || len(l.want.verdicts) == 0 {
 		return nil, fmt.Errorf("%s has no commands or no tests", o.Module)
 	}
-	if l.server, err = startServer(ctx, filepath.Join(o.Bin, "larderd"), l.path("server")); err != nil {
+	if l.server, err = bench.StartServer(ctx, filepath.Join(o.Bin, "larderd"), l.path("server")); err != nil {
 		return nil, err
 	}
-	if l.proxy, err = faulttest.NewProxy(l.server.address); err != nil {
-		return nil, errors.Join(err, l.server.kill())
+	if l.proxy, err = faulttest.NewProxy(l.server.Addr()); err != nil {
+		return nil, errors.Join(err, l.server.Kill())
 	}
-	if l.liar, err = newLiar(l.server.address); err != nil {
+	if l.liar, err = faulttest.NewLiar(l.server.Addr()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -129,9 +129,9 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 func (l *Lab) Close() error {
 	l.proxy.Close()
 	if l.liar != nil {
-		l.liar.close()
+		l.liar.Close()
 	}
-	return l.server.stop()
+	return l.server.Stop()
 }
 
 func (l *Lab) path(elem ...string) string {
