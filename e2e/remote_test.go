@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -124,20 +125,32 @@ func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: certificate NAME")
 	}
+	name := ts.MkAbs(args[0])
+	ts.Check(makeCertificate(name))
+	ts.Setenv("SSL_CERT_FILE", name+".cert")
+}
+
+// makeCertificate writes name.cert, for a server on loopback, and name.key.
+func makeCertificate(name string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
-	ts.Check(err)
-	name := ts.MkAbs(args[0])
-	ts.Check(os.WriteFile(name+".cert", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o666))
-	ts.Check(os.WriteFile(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-	ts.Setenv("SSL_CERT_FILE", name+".cert")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(name+".cert", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o666),
+		os.WriteFile(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
 
 // cmdStop: stopserver DIR [-KILL] ends the server of DIR: -KILL, or gracefully.

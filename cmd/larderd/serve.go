@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -27,7 +26,8 @@ type serveOptions struct {
 	listen, dir     string
 	maxSize, maxAge string
 	tokens          string
-	cert, key, acme string
+	cert, key       string
+	acme, acmeCA    string
 	behindProxy     bool
 	addrFile        string
 }
@@ -59,7 +59,8 @@ only. Signals: SIGTERM and interrupt end it once what is under way is done.`,
 			fs.StringVar(&o.tokens, "tokens", "", "who may do what: a `file` that \"larderd token\" writes; changes are noticed")
 			fs.StringVar(&o.cert, "tls-cert", "", "certificate chain, a PEM `file`; a renewed one is noticed")
 			fs.StringVar(&o.key, "tls-key", "", "private key, a PEM `file`")
-			fs.StringVar(&o.acme, "acme", "", "get certificates for this `host` from Let's Encrypt, whose terms you accept; listen on :443")
+			fs.StringVar(&o.acme, "acme", "", "get certificates for this `host` from Let's Encrypt, whose terms you accept; for that, -listen :443")
+			fs.StringVar(&o.acmeCA, "acme-ca", autocert.DefaultACMEDirectory, "the `URL` of the directory of another authority that speaks ACME")
 			fs.BoolVar(&o.behindProxy, "behind-proxy", false, "serve cleartext beyond loopback: a proxy in front does TLS")
 			fs.StringVar(&o.addrFile, "addr-file", "", "write the address to this `file` once the server listens")
 			return func(ctx context.Context, args []string) error {
@@ -132,7 +133,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		MaxHeaderBytes:    headerBytesMax,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that go away
 	}
-	if srv.TLSConfig, err = o.tlsConfig(); err != nil {
+	if srv.TLSConfig, err = o.tlsConfig(log); err != nil {
 		listener.Close()
 		return err
 	}
@@ -220,26 +221,6 @@ func (o *serveOptions) openStorage(log *slog.Logger) (*disk.Store, error) {
 		return nil, fmt.Errorf("open the storage: %w", err)
 	}
 	return storage, nil
-}
-
-// tlsConfig is nil for cleartext.
-func (o *serveOptions) tlsConfig() (*tls.Config, error) {
-	if o.acme != "" {
-		m := &autocert.Manager{
-			Prompt:     autocert.AcceptTOS,
-			HostPolicy: autocert.HostWhitelist(o.acme),
-			Cache:      autocert.DirCache(filepath.Join(o.dir, "acme")),
-		}
-		return m.TLSConfig(), nil
-	}
-	if o.cert == "" {
-		return nil, nil
-	}
-	c := &certificate{certFile: o.cert, keyFile: o.key}
-	if _, err := c.get(nil); err != nil {
-		return nil, fmt.Errorf("load the certificate: %w", err)
-	}
-	return &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}, nil
 }
 
 // writeWhole writes a file so that nobody sees half of it.
