@@ -18,10 +18,10 @@ const rules = `
 cacheprog                -
 cacheprogtest            cacheprog
 cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
-cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
+cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/faulttest
 e2e/soak                 internal/soak
-internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store golang.org/x/sync/semaphore
+internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store internal/tracing golang.org/x/sync/semaphore
 internal/bench           -
 internal/body            internal/entry github.com/klauspost/compress/zstd
 internal/cli             -
@@ -35,7 +35,7 @@ internal/helper          cacheprog internal/entry internal/session internal/stat
 internal/linked          internal/entry
 internal/manifest        internal/entry
 internal/remote          internal/entry internal/manifest internal/stats
-internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/dashboard internal/server/disk internal/server/history internal/stats github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp
+internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/dashboard internal/server/disk internal/server/history internal/stats internal/tracing github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp
 internal/server/auth     github.com/BurntSushi/toml
 internal/server/dashboard internal/config internal/entry internal/server/auth internal/server/disk internal/server/history
 internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs
@@ -44,6 +44,8 @@ internal/session         internal/entry internal/filelock internal/manifest inte
 internal/soak            internal/bench internal/faulttest
 internal/stats           internal/entry
 internal/store           internal/entry internal/filelock
+internal/tracing         go.opentelemetry.io/otel/attribute go.opentelemetry.io/otel/codes go.opentelemetry.io/otel/exporters/otlp/otlptrace go.opentelemetry.io/otel/propagation go.opentelemetry.io/otel/sdk/resource go.opentelemetry.io/otel/sdk/trace go.opentelemetry.io/otel/trace go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
+internal/tracing/tracingtest go.opentelemetry.io/proto/otlp/common/v1 go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
 internal/touch           golang.org/x/sys/unix
 `
 
@@ -88,8 +90,18 @@ func TestImports(t *testing.T) {
 
 func TestHelperIsLight(t *testing.T) {
 	for _, path := range list(t, "-deps", "./cmd/larder") {
-		if slices.Contains(heavy, path) {
+		if slices.Contains(heavy, path) || strings.Contains(path, "opentelemetry") {
 			t.Errorf("larder links %s", path)
+		}
+	}
+}
+
+// Traces are sent over HTTP: gRPC, of which larderd has no other use, would be a
+// tenth of the program.
+func TestDaemonHasNoGRPC(t *testing.T) {
+	for _, path := range list(t, "-deps", "./cmd/larderd") {
+		if strings.HasPrefix(path, "google.golang.org/grpc") {
+			t.Errorf("larderd links %s", path)
 		}
 	}
 }

@@ -127,6 +127,7 @@ func addRemote(parts *helper.Options, cfg config.Config, kind func() helper.Kind
 			return session.Hello{
 				Version: cli.Version(), Store: cfg.Dir, Remote: remote, Executables: cfg.Dir == os.Getenv("GOCACHE"),
 				Manifest: kind().Key(), Project: kind().Module, Command: kind().Command(),
+				Traceparent: traceparent(), Private: !cfg.Report,
 			}
 		},
 		Outputs: func() []string { return kind().Outputs() },
@@ -134,6 +135,20 @@ func addRemote(parts *helper.Options, cfg config.Config, kind func() helper.Kind
 	if !remote.ReadOnly {
 		parts.Job = &session.Job{Remote: remote, Store: cfg.Dir}
 	}
+}
+
+// traceparentVariable is in which CI tools tell commands of the span that they are
+// run in (opentelemetry.io/docs/specs/otel/context/env-carriers).
+const traceparentVariable = "TRACEPARENT"
+
+// traceparent is the span that this go command is run in; "" is none. What is far
+// longer than one is none.
+func traceparent() string {
+	const most = 200
+	if value := os.Getenv(traceparentVariable); len(value) <= most {
+		return value
+	}
+	return ""
 }
 
 func sayLine(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }

@@ -12,6 +12,7 @@ import (
 	"github.com/larder-build/larder/internal/agent"
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // agentMemory is what the agent's garbage collector aims to stay under.
@@ -38,10 +39,10 @@ it has not been needed for a while and has nothing left to upload.`,
 					return stopAgent(ctx, place)
 				}
 				debug.SetMemoryLimit(agentMemory)
-				return agent.Run(ctx, agent.Options{
-					Place: place, Version: cli.Version(), Idle: *idle,
-					Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-				})
+				log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+				tracer := tracing.Open("larder-agent", cli.Version(), log)
+				defer tracer.Close()
+				return agent.Run(ctx, agent.Options{Place: place, Version: cli.Version(), Idle: *idle, Log: log, Tracer: tracer})
 			}
 		},
 	}

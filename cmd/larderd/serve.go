@@ -19,6 +19,7 @@ import (
 	"github.com/larder-build/larder/internal/server"
 	"github.com/larder-build/larder/internal/server/auth"
 	"github.com/larder-build/larder/internal/server/disk"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // serveOptions are the flags of "larderd serve".
@@ -87,7 +88,9 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 			err = fmt.Errorf("close the storage: %w", closeErr)
 		}
 	}()
-	options := server.Options{Storage: storage, Log: log, Version: cli.Version()}
+	tracer := tracing.Open("larder-server", cli.Version(), log)
+	defer tracer.Close()
+	options := server.Options{Storage: storage, Log: log, Version: cli.Version(), Tracer: tracer}
 	if o.tokens != "" {
 		tokens, err := auth.OpenFile(o.tokens, nil, func(err error) {
 			log.Error("the tokens file cannot be read; the old tokens stay", "error", err)

@@ -28,6 +28,7 @@ import (
 	"github.com/larder-build/larder/internal/filelock"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/store"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // Options are an agent's parts.
@@ -36,6 +37,7 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Idle    time.Duration // ends after so long without a session and with nothing to upload
+	Tracer  *tracing.Tracer
 }
 
 // stuckIdle is after how long without a session an agent ends that has something
@@ -48,6 +50,7 @@ type agent struct {
 	socket  os.FileInfo
 	version string
 	log     *slog.Logger
+	tracer  *tracing.Tracer
 	codec   *body.Codec
 	placer  *placer
 	ctx     context.Context // ends when the agent is to cut everything off
@@ -105,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	a := &agent{
-		place: o.Place, socket: socket, version: o.Version, log: o.Log, codec: body.NewCodec(), ctx: ctx,
+		place: o.Place, socket: socket, version: o.Version, log: o.Log, tracer: o.Tracer, codec: body.NewCodec(), ctx: ctx,
 		sessions: make(map[*conn]bool), upstreams: make(map[session.Remote]*upstream), stores: make(map[string]*sharedStore),
 		lastUsed: time.Now(),
 	}

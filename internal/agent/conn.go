@@ -16,6 +16,7 @@ import (
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/stats"
 	"github.com/larder-build/larder/internal/store"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // flushPulse is the time between two reports while uploads are waited for.
@@ -29,6 +30,7 @@ type conn struct {
 	store    *store.Store  // nil: not a build
 	upstream *upstream     // nil: no remote
 	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
+	span     *tracing.Span // nil: it is not traced
 
 	// Under the upstream's lock:
 	filter    *manifest.Filter        // what the server had when the session began; nil: not known
@@ -110,6 +112,9 @@ func (a *agent) serve(netConn net.Conn) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
+	if ctx, c.span = c.trace(ctx); c.span != nil {
+		defer c.span.End()
+	}
 	c.open(ctx, &work)
 	a.begin(c)
 	defer a.end(c)
@@ -179,6 +184,7 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 					report.Breaker = message(why)
 				}
 			}
+			report.Traceparent = c.traced(report)
 			c.report(report)
 		case session.Used:
 			c.noteUsed(f.Text)
@@ -233,6 +239,7 @@ func (c *conn) flush(ctx context.Context) {
 		report := c.agent.uploads.report()
 		if report.Queued == 0 {
 			c.agent.reports.flush(ctx)
+			c.agent.tracer.Flush(ctx)
 			c.report(report)
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/linked"
 	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 const (
@@ -62,10 +63,14 @@ func (u *uploader) uploadExecutable(ctx context.Context, up *upstream, j *sessio
 		}
 		h := entry.Header{ActionID: id, OutputID: e.OutputID, Size: e.Size, Time: j.Time, Cost: unput.Cost, Alone: true}
 		var stored int64
+		ctx, span := u.agent.tracer.Start(ctx, "larder upload executable", tracing.Client)
+		defer span.End()
 		_, _, err := up.client.Put(ctx, func(w *entry.StreamWriter) (err error) {
 			stored, err = u.sendLarge(w, &h, f)
 			return err
 		})
+		span.Number("larder.bytes", stored)
+		span.Fail(err)
 		if err == nil && stored > 0 {
 			u.add(1, stored)
 		}

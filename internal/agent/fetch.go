@@ -8,6 +8,7 @@ import (
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/linked"
 	"github.com/larder-build/larder/internal/remote"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // An outcome is how a flight ended.
@@ -172,7 +173,9 @@ func (u *upstream) sendBatches() {
 }
 
 func (u *upstream) sendBatch(batch []*flight) {
-	in := &incoming{upstream: u, ctx: u.ctx, conn: batch[0].conn, pending: make(map[entry.ActionID][]*flight, len(batch))}
+	first := batch[0].conn // whose numbers it counts in
+	ctx, span := u.agent.tracer.Start(first.span.In(u.ctx), "larder get", tracing.Client)
+	in := &incoming{upstream: u, ctx: ctx, conn: first, span: span, pending: make(map[entry.ActionID][]*flight, len(batch))}
 	var ids []entry.ActionID
 	for _, f := range batch {
 		if in.pending[f.action] == nil {
@@ -181,10 +184,12 @@ func (u *upstream) sendBatch(batch []*flight) {
 		in.pending[f.action] = append(in.pending[f.action], f)
 	}
 	in.conn.counts.roundTrips.Add(1)
-	stream, err := u.client.Get(u.ctx, ids)
+	stream, err := u.client.Get(ctx, ids)
 	if err == nil {
 		_, err = in.receive(stream)
 	}
+	span.Number("larder.asked", int64(len(ids)))
+	in.traced(err)
 	if err != nil {
 		u.failed(u.ctx, in.conn, fmt.Errorf("get %d entries: %w", len(ids), err))
 	}
@@ -197,6 +202,7 @@ type incoming struct {
 	ctx      context.Context
 	conn     *conn
 	ahead    bool                         // these are prefetched
+	span     *tracing.Span                // nil: it is not traced
 	pending  map[entry.ActionID][]*flight // of the receiving goroutine
 	begun    time.Time
 	progress progress
@@ -214,6 +220,7 @@ func (in *incoming) receive(stream *remote.Stream) (n int, err error) {
 		switch frame.Kind {
 		case entry.Entry:
 			n++
+			in.span.Add("larder.entries", 1)
 			if err := in.take(&frame.Header, stream); err != nil {
 				return n, err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/remote"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // A progress says how far a stream is. It is safe for concurrent use.
@@ -82,8 +83,11 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	u.mu.Unlock()
 	c.counts.roundTrips.Add(1)
 	begin := time.Now()
+	ctx, span := u.agent.tracer.Start(ctx, "larder prefetch", tracing.Client)
+	defer span.End()
 	p, err := u.client.Prefetch(ctx, pk.key, u.have(ctx, c), tag)
 	if err != nil {
+		span.Fail(err)
 		return err
 	}
 	u.learn(c, p.Filter, p.Tag)
@@ -96,6 +100,8 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 		n = len(p.Plan)
 	}
 	in := u.expect(ctx, c, p.Plan[:n])
+	in.span = span
+	span.Number("larder.planned", int64(n))
 	u.mu.Lock()
 	c.later = make(map[entry.ActionID]bool, len(p.Plan)-n)
 	for _, planned := range p.Plan[n:] {
@@ -106,6 +112,7 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	plan()
 	planTime := time.Since(begin)
 	err = in.run(p.Stream, p.Plan[:n])
+	in.traced(err)
 	u.agent.log.Info("prefetch", "remote", u.remote.URL, "project", c.hello.Project, "planned", n, "bytes", in.progress.bytes.Load(),
 		"older", len(p.Plan)-n, "plan", planTime, "took", time.Since(begin), "error", err)
 	return err
@@ -155,12 +162,15 @@ func (u *upstream) fetchLater(ctx context.Context, c *conn) {
 	go func() {
 		defer c.gets.Done()
 		c.counts.roundTrips.Add(1)
-		stream, err := u.client.Get(ctx, in.rest(plan))
+		in.ctx, in.span = u.agent.tracer.Start(ctx, "larder get older", tracing.Client)
+		in.span.Number("larder.asked", int64(len(in.pending)))
+		stream, err := u.client.Get(in.ctx, in.rest(plan))
 		if err != nil {
 			in.giveUp(again)
 		} else {
 			err = in.run(stream, plan)
 		}
+		in.traced(err)
 		if err != nil {
 			u.failed(ctx, c, fmt.Errorf("get older entries: %w", err))
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/larder-build/larder/internal/remote"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/store"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 const (
@@ -235,6 +236,7 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	}
 	s, release := u.agent.openStore(j.Store)
 	defer release()
+	ctx = u.agent.tracer.Join(ctx, j.Traceparent)
 	if err := u.uploadLinked(ctx, up, j); err != nil {
 		return err
 	}
@@ -282,6 +284,8 @@ func (up *upstream) uploadFailed(what string, err error) error {
 // batch sends the first of puts and returns how many those were.
 func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts []session.Put) (n int, err error) {
 	var size, sent int64
+	ctx, span := u.agent.tracer.Start(ctx, "larder upload", tracing.Client)
+	defer span.End()
 	_, refused, err := up.client.Put(ctx, func(w *entry.StreamWriter) error {
 		buf := new(buffers)
 		for n < len(puts) && n < uploadEntries && size < uploadBytes {
@@ -297,7 +301,11 @@ func (u *uploader) batch(ctx context.Context, up *upstream, s *store.Store, puts
 		}
 		return nil
 	})
+	span.Number("larder.entries", sent)
+	span.Number("larder.bytes", size)
+	span.Number("larder.refused", int64(len(refused)))
 	if err != nil {
+		span.Fail(err)
 		return 0, err
 	}
 	if len(refused) > 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/larder-build/larder/internal/remote"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/store"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 const (
@@ -47,7 +48,11 @@ type upstream struct {
 }
 
 func newUpstream(a *agent, r session.Remote) (*upstream, error) {
-	client, err := remote.New(remote.Options{URL: r.URL, TokenFile: r.TokenFile, Version: a.version})
+	o := remote.Options{URL: r.URL, TokenFile: r.TokenFile, Version: a.version}
+	if a.tracer != nil {
+		o.Traceparent = tracing.Parent
+	}
+	client, err := remote.New(o)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,8 @@ type Link struct {
 	client   *session.Client
 	hello    session.Hello
 	attempts int
-	ever     bool // connected once
+	ever     bool   // connected once
+	span     string // of the session, as the agent said at its end
 }
 
 // attemptsMax is how often a session connects: once, and again if the agent dies
@@ -76,6 +77,7 @@ func (l *Link) results(used []stats.Key) (report session.Report, ok bool) {
 	defer l.mu.Unlock()
 	if l.client != nil {
 		report, _ = l.client.End(reportLimit, used...)
+		l.span = report.Traceparent
 	}
 	return report, l.ever
 }
@@ -86,7 +88,7 @@ func (l *Link) end(job *session.Job) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ever && job != nil {
-		job.Manifest = l.hello.Manifest
+		job.Manifest, job.Traceparent = l.hello.Manifest, l.span
 		if job.Outputs = l.Outputs(); len(job.Outputs) == 0 {
 			job.Unput = nil
 		}

@@ -74,6 +74,9 @@ type Options struct {
 	URL       string // http or https
 	TokenFile string // read for each connection to come; "" is none
 	Version   string // of Larder, for the server's log
+	// Traceparent is the span that a request is made in, "" if there is none, which
+	// the server is told. Nil is a function that knows of none.
+	Traceparent func(ctx context.Context) string
 }
 
 // A Client speaks to one server. It is safe for concurrent use.
@@ -81,6 +84,7 @@ type Client struct {
 	base      url.URL
 	tokenFile string
 	agent     string
+	parent    func(ctx context.Context) string
 	http      *http.Client
 	Speed     Speed
 }
@@ -94,7 +98,7 @@ func New(o Options) (*Client, error) {
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, fmt.Errorf("%q is not an http or https URL", o.URL)
 	}
-	c := &Client{base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version}
+	c := &Client{base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent}
 	dialer := &net.Dialer{Timeout: ConnectLimit, KeepAlive: 30 * time.Second}
 	c.http = &http.Client{
 		// Tokens are not to be sent anywhere else.
@@ -195,6 +199,11 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	req.Header["Idempotency-Key"] = nil
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if c.parent != nil {
+		if parent := c.parent(ctx); parent != "" {
+			req.Header.Set("Traceparent", parent)
+		}
 	}
 	watch := time.AfterFunc(r.start, func() { cancel(errStalled(r.start)) })
 	if pipe, ok := r.body.(*io.PipeReader); ok {

@@ -14,6 +14,7 @@ import (
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/server/auth"
 	"github.com/larder-build/larder/internal/server/disk"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // Content types of what is not JSON.
@@ -105,6 +106,7 @@ func (s *Server) getEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	if err != nil {
 		return err
 	}
+	span := tracing.SpanOf(r.Context())
 	err = s.withBody(g, id, func(h *entry.Header, stored io.Reader) error {
 		head, err := h.Append(nil)
 		if err != nil {
@@ -113,6 +115,7 @@ func (s *Server) getEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		w.Header().Set("Content-Type", entryType)
 		w.Header().Set("Content-Length", strconv.FormatInt(int64(len(head))+h.Stored, 10))
 		s.metrics.hit(g, h.Stored)
+		count(span, entry.Entry)
 		if _, err := w.Write(head); err != nil {
 			return err
 		}
@@ -121,6 +124,7 @@ func (s *Server) getEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	})
 	if errors.Is(err, disk.ErrNotFound) {
 		s.metrics.miss(g)
+		count(span, entry.Miss)
 		return notFound("entry")
 	}
 	return err
@@ -158,6 +162,7 @@ func (s *Server) putEntry(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	}
 	s.filters.add(g.Write, id)
 	s.stored(g, h)
+	tracing.SpanOf(r.Context()).Add(spanStored, 1)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -232,7 +237,7 @@ func (s *Server) batchPut(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	if err := mayWrite(g); err != nil {
 		return err
 	}
-	in := entry.NewStreamReader(r.Body)
+	in, span := entry.NewStreamReader(r.Body), tracing.SpanOf(r.Context())
 	var answer struct {
 		Stored  int      `json:"stored"`
 		Refused []string `json:"refused,omitempty"` // action IDs whose bodies were wrong
@@ -276,7 +281,9 @@ func (s *Server) batchPut(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 		answer.Stored += len(ids)
 		s.filters.add(g.Write, ids...)
 		s.stored(g, headers...)
+		span.Add(spanStored, int64(len(ids)))
 	}
+	span.Number("larder.refused", int64(len(answer.Refused)))
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
@@ -319,19 +326,23 @@ func (s *Server) batchGet(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	}
 	w.Header().Set("Content-Type", streamType)
 	out := entry.NewStreamWriter(w)
-	tooDear := dear(r)
+	tooDear, span := dear(r), tracing.SpanOf(r.Context())
 	for _, id := range ids {
-		if err := s.send(out, g, id, tooDear); err != nil {
+		sent, err := s.send(out, g, id, tooDear)
+		if err != nil {
 			return err
 		}
+		count(span, sent)
 	}
 	return out.End()
 }
 
-// send sends one frame for an action.
-func (s *Server) send(out *entry.StreamWriter, g auth.Grant, id entry.ActionID, tooDear func(*entry.Header) bool) error {
-	err := s.withBody(g, id, func(h *entry.Header, stored io.Reader) error {
+// send sends one frame for an action, and returns which.
+func (s *Server) send(out *entry.StreamWriter, g auth.Grant, id entry.ActionID, tooDear func(*entry.Header) bool) (sent entry.Kind, err error) {
+	sent = entry.Entry
+	err = s.withBody(g, id, func(h *entry.Header, stored io.Reader) error {
 		if tooDear(h) {
+			sent = entry.Withheld
 			return out.Action(entry.Withheld, id)
 		}
 		s.metrics.hit(g, h.Stored)
@@ -339,7 +350,7 @@ func (s *Server) send(out *entry.StreamWriter, g auth.Grant, id entry.ActionID, 
 	})
 	if errors.Is(err, disk.ErrNotFound) {
 		s.metrics.miss(g)
-		return out.Action(entry.Miss, id)
+		return entry.Miss, out.Action(entry.Miss, id)
 	}
-	return err
+	return sent, err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/server/auth"
 	"github.com/larder-build/larder/internal/server/disk"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // keyBytes is the length of a manifest's key.
@@ -135,13 +136,16 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		return err
 	}
+	span := tracing.SpanOf(r.Context())
 	for _, p := range plan {
 		if p.Age > 0 {
 			break // the client asks for them if it needs one
 		}
-		if err := s.send(out, g, p.Action, func(*entry.Header) bool { return false }); err != nil {
+		sent, err := s.send(out, g, p.Action, func(*entry.Header) bool { return false })
+		if err != nil {
 			return err
 		}
+		count(span, sent)
 	}
 	return out.End()
 }

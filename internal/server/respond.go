@@ -49,6 +49,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 type statusWriter struct {
 	http.ResponseWriter
 	status int
+	sent   int64 // bytes of the body
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -62,7 +63,9 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
 }
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -78,10 +81,11 @@ func (w *statusWriter) code() int {
 // there is no limit to how long a large transfer takes, but one to how long a
 // client can keep a connection with none.
 type progress struct {
-	control *http.ResponseController
-	w       http.ResponseWriter
-	r       io.ReadCloser
-	until   time.Time
+	control  *http.ResponseController
+	w        http.ResponseWriter
+	r        io.ReadCloser
+	until    time.Time
+	received int64 // bytes of the request's body
 }
 
 func newProgress(w http.ResponseWriter, r *http.Request) *progress {
@@ -108,7 +112,9 @@ type progressReader progress
 
 func (p *progressReader) Read(b []byte) (int, error) {
 	(*progress)(p).move()
-	return p.r.Read(b)
+	n, err := p.r.Read(b)
+	p.received += int64(n)
+	return n, err
 }
 
 func (p *progressReader) Close() error { return p.r.Close() }

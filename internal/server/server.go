@@ -22,6 +22,7 @@ import (
 	"github.com/larder-build/larder/internal/server/dashboard"
 	"github.com/larder-build/larder/internal/server/disk"
 	"github.com/larder-build/larder/internal/server/history"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // Limits of requests. They are what no honest client reaches.
@@ -48,6 +49,7 @@ type Options struct {
 	Secure  bool // browsers reach the server by TLS only
 	Log     *slog.Logger
 	Version string // of larderd, for capabilities
+	Tracer  *tracing.Tracer
 }
 
 // A Server serves the API.
@@ -56,6 +58,7 @@ type Server struct {
 	history      *history.History
 	authenticate func(string) (auth.Grant, error)
 	log          *slog.Logger
+	tracer       *tracing.Tracer
 	version      string
 	codec        *body.Codec
 	filters      filters
@@ -74,7 +77,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		storage: o.Storage, history: history.Open(o.Storage, nil, o.Log), authenticate: o.Authenticate, log: o.Log, version: o.Version,
-		codec: body.NewCodec(),
+		tracer: o.Tracer, codec: body.NewCodec(),
 	}
 	if s.open = s.authenticate == nil; s.open {
 		s.authenticate = func(string) (auth.Grant, error) { return auth.Open(), nil }
@@ -159,13 +162,18 @@ func (s *Server) page(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
 		sw := &statusWriter{ResponseWriter: w}
-		defer func() { s.metrics.observe("dashboard", sw.code(), auth.Grant{}, time.Since(begin)) }()
+		var p *progress
+		r, span := s.trace(r)
+		defer func() {
+			s.metrics.observe("dashboard", sw.code(), auth.Grant{}, time.Since(begin))
+			traced(span, sw, p, auth.Grant{})
+		}()
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > requestsMax {
 			http.Error(sw, "too many requests at once; try again in a second", http.StatusTooManyRequests)
 			return
 		}
-		p := newProgress(sw, r)
+		p = newProgress(sw, r)
 		r.Body = p.body()
 		h.ServeHTTP(p.writer(), r)
 	})
@@ -197,14 +205,19 @@ func (s *Server) handler(op operation) http.Handler {
 		sw := &statusWriter{ResponseWriter: w}
 		w = sw
 		var grant auth.Grant
-		defer func() { s.metrics.observe(op.name, sw.code(), grant, time.Since(begin)) }()
+		var p *progress
+		r, span := s.trace(r)
+		defer func() {
+			s.metrics.observe(op.name, sw.code(), grant, time.Since(begin))
+			traced(span, sw, p, grant)
+		}()
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > requestsMax {
 			w.Header().Set("Retry-After", "1")
 			writeError(w, &apiError{status: http.StatusTooManyRequests, code: "busy", message: "too many requests at once; try again in a second"})
 			return
 		}
-		p := newProgress(w, r)
+		p = newProgress(w, r)
 		r.Body = p.body()
 		var err error
 		if grant, err = s.authenticate(bearer(r)); err == nil {
@@ -235,6 +248,7 @@ func (s *Server) finish(w *statusWriter, r *http.Request, op operation, err erro
 		}
 	}
 	if w.status != 0 {
+		tracing.SpanOf(r.Context()).Fail(err)
 		panic(http.ErrAbortHandler)
 	}
 	writeError(w, known)

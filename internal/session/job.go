@@ -20,14 +20,17 @@ import (
 // written by the helper in one go when its go command has ended, and removed by
 // the agent when the server has all of it. The bodies are in the local store.
 type Job struct {
-	Remote   Remote           `json:"remote"`
-	Store    string           `json:"store"` // absolute path of the local store
-	Manifest string           `json:"manifest"`
-	Time     time.Time        `json:"time"`
-	Unput    []Unput          `json:"unput,omitempty"`   // what it missed and did not put: links, perhaps
-	Outputs  []string         `json:"outputs,omitempty"` // absolute paths of files, and of directories of files, that it may have linked
-	Used     []entry.ActionID `json:"-"`                 // what the session used, in the order of first use
-	Puts     []Put            `json:"-"`
+	Remote   Remote    `json:"remote"`
+	Store    string    `json:"store"` // absolute path of the local store
+	Manifest string    `json:"manifest"`
+	Time     time.Time `json:"time"`
+	// Traceparent names the span of the session, which those of uploads belong to.
+	Traceparent string `json:"traceparent,omitempty"`
+
+	Unput   []Unput          `json:"unput,omitempty"`   // what it missed and did not put: links, perhaps
+	Outputs []string         `json:"outputs,omitempty"` // absolute paths of files, and of directories of files, that it may have linked
+	Used    []entry.ActionID `json:"-"`                 // what the session used, in the order of first use
+	Puts    []Put            `json:"-"`
 }
 
 // A Put is one entry to upload.

@@ -72,6 +72,11 @@ type Hello struct {
 	Manifest string `json:"manifest"` // key of the session's manifest, hexadecimal; "" is none
 	Project  string `json:"project"`  // main module
 	Command  string `json:"command"`  // as the user typed it, for lists of sessions
+
+	// Traceparent names the span that the go command was run in, "" if there is
+	// none; Private says that project and command are not to be told to anybody.
+	Traceparent string `json:"traceparent,omitempty"`
+	Private     bool   `json:"private,omitempty"`
 }
 
 // A Remote says where entries come from and go to.
@@ -105,6 +110,8 @@ type Report struct {
 	Uploaded      int64  `json:"uploaded"` // entries, since the agent started
 	UploadedBytes int64  `json:"uploaded_bytes"`
 	Problem       string `json:"problem,omitempty"` // why uploads do not get on
+
+	Traceparent string `json:"traceparent,omitempty"` // of the session's span, for its job; "" if it has none
 }
 
 // A Kind says what a frame is.
