@@ -19,7 +19,7 @@ cacheprog                -
 cacheprogtest            cacheprog
 cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
-e2e                      internal/faulttest
+e2e                      internal/faulttest internal/tracing/tracingtest
 e2e/soak                 internal/soak
 internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store internal/tracing golang.org/x/sync/semaphore
 internal/bench           -

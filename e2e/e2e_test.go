@@ -141,6 +141,7 @@ func TestScripts(t *testing.T) {
 			} {
 				env.Setenv(name, value)
 			}
+			env.Values[collectorKey{}] = new(scriptCollector)
 			if err := os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o777); err != nil {
 				return err
 			}

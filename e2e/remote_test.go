@@ -30,6 +30,8 @@ var remoteCmds = map[string]func(ts *testscript.TestScript, neg bool, args []str
 	"certificate": cmdCertificate,
 	"lying":       cmdLying,
 	"stopserver":  cmdStop,
+	"collector":   cmdCollector,
+	"traced":      cmdTraced,
 }
 
 // cmdMachine: machine NAME makes what follows run on a machine of that name: with
@@ -63,7 +65,7 @@ func cmdMachine(ts *testscript.TestScript, neg bool, args []string) {
 func scriptCommand(ts *testscript.TestScript, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(os.Getenv("LARDER_E2E_BIN"), name), args...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR"} {
+	for _, name := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", endpointVariable, delayVariable} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd

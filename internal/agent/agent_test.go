@@ -30,6 +30,7 @@ import (
 	"github.com/larder-build/larder/internal/server/disk"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/store"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // A team is a server with a proxy before it.
@@ -37,6 +38,7 @@ type team struct {
 	t        *testing.T
 	proxy    *faulttest.Proxy
 	requests atomic.Int64
+	traced   atomic.Int64 // of them, those that name a span
 	readOnly atomic.Bool
 	url      string
 }
@@ -57,6 +59,9 @@ func startTeam(t *testing.T) *team {
 	}})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tm.requests.Add(1)
+		if r.Header.Get("Traceparent") != "" {
+			tm.traced.Add(1)
+		}
 		api.ServeHTTP(w, r)
 	}))
 	if tm.proxy, err = faulttest.NewProxy(srv.Listener.Addr().String()); err != nil {
@@ -117,9 +122,12 @@ func (m *machine) startAgent(idle time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	m.ended = ended
+	log := slog.New(slog.NewTextHandler(m.log, nil))
+	tracer := tracing.Open("larder-agent", "v1.0.0", log) // nil, but where a test says otherwise
 	go func() {
-		ended <- agent.Run(ctx, agent.Options{Place: m.place, Version: "v1.0.0", Idle: idle, Log: slog.New(slog.NewTextHandler(m.log, nil))})
+		ended <- agent.Run(ctx, agent.Options{Place: m.place, Version: "v1.0.0", Idle: idle, Log: log, Tracer: tracer})
 		close(ended)
+		tracer.Close()
 	}()
 	m.t.Cleanup(func() {
 		cancel()

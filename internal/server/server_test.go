@@ -22,6 +22,7 @@ import (
 	"github.com/larder-build/larder/internal/server"
 	"github.com/larder-build/larder/internal/server/auth"
 	"github.com/larder-build/larder/internal/server/disk"
+	"github.com/larder-build/larder/internal/tracing"
 )
 
 // A testServer is a server on a directory, with tokens that are their roles' names.
@@ -41,8 +42,9 @@ func start(t *testing.T, o disk.Options) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tracer := tracing.Open("larder-server", "v1.2.3", slog.New(slog.DiscardHandler)) // nil, but where a test says otherwise
 	api := server.New(server.Options{
-		Storage: storage, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler),
+		Storage: storage, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler), Tracer: tracer,
 		Authenticate: func(token string) (auth.Grant, error) {
 			switch token {
 			case "":
@@ -64,6 +66,7 @@ func start(t *testing.T, o disk.Options) *testServer {
 	s := &testServer{httptest.NewServer(api), t, storage}
 	t.Cleanup(func() {
 		s.Close()
+		tracer.Close()
 		storage.Close()
 	})
 	return s
