@@ -124,8 +124,10 @@ func (r *reporter) sendTo(ctx context.Context, to session.Remote, notices []sess
 		}
 		n := min(len(notices), reportBatch)
 		reports := make([]stats.Report, n)
+		queued := r.agent.uploads.report().Queued
 		for i := range reports {
 			reports[i] = notices[i].Report
+			reports[i].Queued = queued
 		}
 		limited, cancel := context.WithTimeout(ctx, reportLimit)
 		err := up.client.Report(limited, reports)

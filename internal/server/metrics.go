@@ -37,6 +37,7 @@ type metrics struct {
 // sessionMetrics sum up the sessions that are reported.
 type sessionMetrics struct {
 	count, gets, hits, misses, saved, waited, errors, broken *prometheus.CounterVec
+	queued                                                   *prometheus.HistogramVec
 }
 
 // labelsMax bounds the namespaces that are labels. Tokens name them, so there are
@@ -73,12 +74,16 @@ func newMetrics(s *Server) *metrics {
 			waited: counter("session_waited_seconds_total", "What requests of the sessions reported spent in Larder.", "namespace"),
 			errors: counter("session_remote_errors_total", "Requests to this server that failed as the sessions reported saw it.", "namespace"),
 			broken: counter("sessions_broken_total", "Sessions reported that ended with this server given up.", "namespace"),
+			queued: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+				Name: "larder_session_queued_entries", Help: "Entries that waited on a machine to be uploaded when it reported a session.",
+				Buckets: []float64{0, 10, 100, 1000, 10_000, 100_000}, // a clean build of 1,000 packages has 2,400
+			}, []string{"namespace"}),
 		},
 		traffic: make(map[string]*traffic),
 	}
 	sm := m.sessions
 	m.registry.MustRegister(m.seconds, m.requests, m.hits, m.misses, m.hitBytes, m.putBytes, m.refused, m.damaged,
-		sm.count, sm.gets, sm.hits, sm.misses, sm.saved, sm.waited, sm.errors, sm.broken,
+		sm.count, sm.gets, sm.hits, sm.misses, sm.saved, sm.waited, sm.errors, sm.broken, sm.queued,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "larder_requests_in_flight", Help: "Requests being served."},
 			func() float64 { return float64(s.inFlight.Load()) }),
@@ -178,6 +183,7 @@ func (m *metrics) reported(g auth.Grant, sessions []history.Session) {
 		sm.saved.WithLabelValues(ns).Add(s.SavedSeconds)
 		sm.waited.WithLabelValues(ns).Add(s.WaitSeconds)
 		sm.errors.WithLabelValues(ns).Add(float64(s.RemoteErrors))
+		sm.queued.WithLabelValues(ns).Observe(float64(s.Queued))
 		broken := sm.broken.WithLabelValues(ns) // is there from the first session on
 		if s.Breaker != "" {
 			broken.Inc()

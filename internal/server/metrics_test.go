@@ -27,15 +27,21 @@ func names(t *testing.T, path string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// The metrics are those in the docs, and what is shipped for Grafana and Prometheus
-// asks for no others.
-func TestMetricsAreDocumented(t *testing.T) {
-	s := start(t, disk.Options{MaxBytes: 1 << 30})
-	s.do("main", "PUT", "/v1/entry/"+action(1).String(), nil, packed(t, action(1), small, nil))
+// use has the server do something for each of its metrics.
+func (s *testServer) use() {
+	s.t.Helper()
+	s.do("main", "PUT", "/v1/entry/"+action(1).String(), nil, packed(s.t, action(1), small, nil))
 	s.do("main", "GET", "/v1/entry/"+action(1).String(), nil, nil)
 	s.do("main", "GET", "/v1/entry/"+action(2).String(), nil, nil)
 	s.do("", "GET", "/v1/entry/"+action(2).String(), nil, nil)
 	s.do("main", "POST", "/v1/sessions", nil, reports(report("one", 4, 1)))
+}
+
+// The metrics are those in the docs, and what is shipped for Grafana and Prometheus
+// asks for no others.
+func TestMetricsAreDocumented(t *testing.T) {
+	s := start(t, disk.Options{MaxBytes: 1 << 30})
+	s.use()
 	_, _, out := s.do("ops", "GET", "/metrics", nil, nil)
 	served := make(map[string]bool)
 	with := make(map[string]bool) // and those of histograms

@@ -54,7 +54,7 @@ func TestSessions(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, disk.Options{Dir: dir})
 	one, two, three := report("laptop", 8, 2), report("runner", 4, 0), report("pr-runner", 0, 5)
-	three.Breaker = "status 503"
+	three.Breaker, three.Queued = "status 503", 2400
 	for _, tt := range []struct {
 		token string
 		r     stats.Report
@@ -85,6 +85,8 @@ func TestSessions(t *testing.T) {
 		`larder_session_hits_total{namespace="trusted",source="prefetched"} 6`,
 		`larder_session_hits_total{namespace="trusted",source="remote"} 3`,
 		`larder_session_misses_total{namespace="pr"} 5`, `larder_session_saved_seconds_total{namespace="trusted"} 12`,
+		`larder_session_queued_entries_bucket{namespace="trusted",le="0"} 2`, `larder_session_queued_entries_sum{namespace="pr"} 2400`,
+		`larder_session_queued_entries_bucket{namespace="pr",le="1000"} 0`, `larder_session_queued_entries_bucket{namespace="pr",le="10000"} 1`,
 		`larder_sessions_broken_total{namespace="pr"} 1`, `larder_sessions_broken_total{namespace="trusted"} 0`,
 	} {
 		if !strings.Contains(string(out), line+"\n") {

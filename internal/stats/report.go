@@ -32,6 +32,10 @@ type Report struct {
 	Counts
 	Breaker  string `json:"breaker,omitempty"`  // why the remote was left alone when the session ended
 	Fallback string `json:"fallback,omitempty"` // why the store's directory could not be written
+
+	// Queued is how many entries waited on the machine to be uploaded, this session's
+	// among them, when the agent sent the report.
+	Queued int64 `json:"queued"`
 }
 
 const (
@@ -90,7 +94,7 @@ func (r *Report) Check() error {
 	}
 	for _, n := range []int64{
 		r.Gets, r.Hits, r.HitsPrefetched, r.HitsRemote, r.Misses.Absent, r.Misses.Damaged, r.Misses.OutputMissing, r.Misses.Unreadable,
-		r.Puts, r.PutErrors, r.HitBytes, r.PutBytes, r.Fetched, r.FetchedBytes, r.RoundTrips, r.RemoteErrors, r.CostUnknown,
+		r.Puts, r.PutErrors, r.HitBytes, r.PutBytes, r.Fetched, r.FetchedBytes, r.RoundTrips, r.RemoteErrors, r.CostUnknown, r.Queued,
 	} {
 		if n < 0 || n > reportCountMax {
 			return fmt.Errorf("a count of %d", n)

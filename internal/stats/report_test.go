@@ -30,6 +30,7 @@ func TestReportCheck(t *testing.T) {
 		"a bidi mark":    func(r *stats.Report) { r.Breaker = "\u202ex" },
 		"below zero":     func(r *stats.Report) { r.PutBytes = -1 },
 		"without bounds": func(r *stats.Report) { r.HitBytes = 1 << 60 },
+		"a queue":        func(r *stats.Report) { r.Queued = -1 },
 		"seconds":        func(r *stats.Report) { r.SavedSeconds = -1 },
 		"many seconds":   func(r *stats.Report) { r.Seconds = 1e300 },
 		"more hits":      func(r *stats.Report) { r.Hits++ },
