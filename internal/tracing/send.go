@@ -80,12 +80,15 @@ func (s *sender) close() {
 // UploadTraces sends spans. It returns no errors: package sdk would write a line
 // for each, and a collector can be down for days. It says when it begins to fail.
 func (s *sender) UploadTraces(ctx context.Context, spans []*otlpb.ResourceSpans) error {
+	if s.life.Err() != nil {
+		return nil // the program ends
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
 	err := s.send(ctx, spans)
 	if s.life.Err() != nil {
-		return nil // the program ends
+		return nil
 	}
 	if err != nil && !s.failed {
 		s.log.Warn("traces are dropped until the collector takes them", "collector", s.to.url.Host, "error", err)

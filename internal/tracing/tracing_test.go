@@ -179,14 +179,18 @@ func TestSampled(t *testing.T) {
 
 // A collector that is no good costs spans, one line of the log, and no more.
 func TestBadCollectors(t *testing.T) {
-	var elsewhere atomic.Int64
+	var elsewhere, silent atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
-	defer other.Close()
+	t.Cleanup(other.Close) // once the parallel tests are over
 	down := httptest.NewServer(nil)
 	down.Close()
 	for name, handler := range map[string]http.HandlerFunc{
-		"down":   nil,
-		"silent": func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() },
+		"down": nil,
+		"silent": func(_ http.ResponseWriter, r *http.Request) {
+			silent.Add(1)
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		},
 		"busy": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -222,6 +226,12 @@ func TestBadCollectors(t *testing.T) {
 			tracer.Close()
 			if n := strings.Count(log.String(), "\n"); n > 1 || elsewhere.Load() > 0 {
 				t.Errorf("it was followed %d times, and said\n%s", elsewhere.Load(), &log)
+			}
+			if name == "silent" && silent.Load() > 1 {
+				t.Errorf("it was waited for %d times", silent.Load())
+			}
+			if name == "endless" && !strings.Contains(log.String(), "status 400") {
+				t.Errorf("its answer was read on and on:\n%s", &log)
 			}
 		})
 	}
