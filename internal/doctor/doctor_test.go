@@ -115,6 +115,9 @@ func TestFindings(t *testing.T) {
 		{"no C compiler, no cgo", func(t *testing.T, s scene) { s.Go["CGO_ENABLED"], s.CC, s.Packages[0].CgoFiles = "0", "", nil }, nil},
 		{"C flags with a directory of the user", func(t *testing.T, s scene) { s.Go["CGO_CFLAGS"] = "-O2 -I/home/me/c/include" },
 			[]string{"cgo: names /home/me/c/include … 3 packages of 4"}},
+		{"linker's flags with a directory of the checkout", func(t *testing.T, s scene) { s.Go["CGO_LDFLAGS"] = "-Wl,-rpath=" + filepath.Join(s.Root, "c") },
+			[]string{"cgo: CGO_LDFLAGS=-Wl,-rpath="}},
+		{"C flags with a relative directory", func(t *testing.T, s scene) { s.Go["CGO_CFLAGS"] = "-Ithird/home/me/c" }, nil},
 		{"C flags with a common directory", func(t *testing.T, s scene) { s.Go["CGO_CFLAGS"] = "-I/opt/c/include -I/home/media" }, nil},
 		{"C flags, no cgo", func(t *testing.T, s scene) {
 			s.Go["CGO_CFLAGS"], s.Packages[0].CgoFiles = "-I/home/me/c/include", nil

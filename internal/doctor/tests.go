@@ -180,11 +180,10 @@ func (c *Checkout) under(p string) (file string, ok bool) {
 	if p == "." {
 		prefix = ""
 	}
-	i, found := slices.BinarySearch(c.Tracked, p)
-	if found {
+	if _, found := slices.BinarySearch(c.Tracked, p); found {
 		return p, true
 	}
-	i, _ = slices.BinarySearch(c.Tracked, prefix)
+	i, _ := slices.BinarySearch(c.Tracked, prefix)
 	if i < len(c.Tracked) && strings.HasPrefix(c.Tracked[i], prefix) {
 		return c.Tracked[i], true
 	}
