@@ -17,7 +17,7 @@ const rules = `
 .                        -
 cacheprog                -
 cacheprogtest            cacheprog
-cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
+cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/doctor internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/faulttest internal/tracing/tracingtest
 e2e/soak                 internal/soak
@@ -26,6 +26,7 @@ internal/bench           -
 internal/body            internal/entry github.com/klauspost/compress/zstd
 internal/cli             -
 internal/config          github.com/BurntSushi/toml
+internal/doctor          cacheprog internal/cli internal/explain internal/touch
 internal/entry           -
 internal/entrytest       internal/entry
 internal/explain         cacheprog internal/entry internal/store

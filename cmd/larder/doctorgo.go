@@ -14,21 +14,23 @@ import (
 	"github.com/larder-build/larder/cacheprog"
 )
 
-// checkGo looks at the go command and at its wiring to a cache program, as the
-// go command itself sees both.
-func checkGo(ctx context.Context) []cli.Finding {
-	out, err := exec.CommandContext(ctx, "go", "env", "-json", "GOVERSION", "GOCACHEPROG").Output()
+// checkGo looks at the go command and at its wiring to a cache program, as the go
+// command itself sees both. It returns what "go env" prints; nil if there is no go
+// command that uses cache programs.
+func checkGo(ctx context.Context) (map[string]string, []cli.Finding) {
+	out, err := exec.CommandContext(ctx, "go", "env", "-json").Output()
 	if err != nil {
-		return []cli.Finding{cli.Bad("go", "install Go, or put it on PATH", "the go command cannot be run: %v", err)}
+		return nil, []cli.Finding{cli.Bad("go", "install Go, or put it on PATH", "the go command cannot be run: %v", err)}
 	}
-	var env struct{ GOVERSION, GOCACHEPROG string }
+	var env map[string]string
 	if err := json.Unmarshal(out, &env); err != nil {
-		return []cli.Finding{cli.Bad("go", "", "what go env prints cannot be read: %v", err)}
+		return nil, []cli.Finding{cli.Bad("go", "", "what go env prints cannot be read: %v", err)}
 	}
-	if tooOld(env.GOVERSION) {
-		return []cli.Finding{cli.Bad("go", "use Go 1.24 or later", "%s does not use cache programs", env.GOVERSION)}
+	version := env["GOVERSION"]
+	if tooOld(version) {
+		return nil, []cli.Finding{cli.Bad("go", "use Go 1.24 or later", "%s does not use cache programs", version)}
 	}
-	return []cli.Finding{cli.Good("go", "%s", env.GOVERSION), checkProg(ctx, env.GOCACHEPROG)}
+	return env, []cli.Finding{cli.Good("go", "%s", version), checkProg(ctx, env["GOCACHEPROG"])}
 }
 
 // tooOld reports whether version is of a Go that knows no GOCACHEPROG unless it

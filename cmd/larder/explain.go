@@ -120,10 +120,13 @@ func (e explaining) keep(history explain.History, r *explain.Recording) (errs []
 // question runs the command for its trace, and makes of it what is to be explained.
 func (e explaining) question(ctx context.Context, command explain.Command, args []string, scratch string) (explain.Question, *explain.Recording, error) {
 	var q explain.Question
-	pretend := command.Pretends()
-	trace, err := e.trace(ctx, command, scratch, pretend)
-	if _, gaveUp := os.Stat(filepath.Join(scratch, traceFile+gaveUpEnding)); err == nil && pretend && gaveUp == nil {
-		trace, err = e.trace(ctx, command, scratch, false)
+	pretend := pretendNothing
+	if command.Pretends() {
+		pretend = pretendTests
+	}
+	trace, err := traceCommand(ctx, e.flags, command, scratch, pretend)
+	if _, gaveUp := os.Stat(filepath.Join(scratch, traceFile+gaveUpEnding)); err == nil && pretend != pretendNothing && gaveUp == nil {
+		trace, err = traceCommand(ctx, e.flags, command, scratch, pretendNothing)
 	}
 	if err != nil {
 		return q, nil, err
@@ -143,16 +146,24 @@ func (e explaining) question(ctx context.Context, command explain.Command, args 
 // traceFile is the trace's name in the scratch directory.
 const traceFile = "trace"
 
-// trace runs the command for its trace. It may fail: what matters is what it says.
-func (e explaining) trace(ctx context.Context, command explain.Command, scratch string, pretend bool) (*explain.Trace, error) {
-	args := command.Traced(pretend, filepath.Join(scratch, "written"))
+// What the helper claims to have of a go command that is run for its trace: values of
+// config.PretendVariable.
+const (
+	pretendNothing = ""
+	pretendTests   = "tests" // all tests' results
+	pretendKnown   = "known" // these, and it gives up if anything is to be compiled
+)
+
+// traceCommand runs a command for its trace. It may fail: what matters is what it says.
+func traceCommand(ctx context.Context, flags *config.Flags, command explain.Command, scratch, pretend string) (*explain.Trace, error) {
+	args := command.Traced(pretend != pretendNothing, filepath.Join(scratch, "written"))
 	name := filepath.Join(scratch, traceFile)
 	out, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	prog, err := ownCommand(e.flags)
+	prog, err := ownCommand(flags)
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +173,7 @@ func (e explaining) trace(ctx context.Context, command explain.Command, scratch 
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stderr = out // a file: what is written is there when the helper is asked
-	cmd.Env = append(os.Environ(), "GOCACHEPROG="+prog, "GODEBUG="+debug, config.TraceVariable+"="+name)
-	if pretend {
-		cmd.Env = append(cmd.Env, config.PretendVariable+"=1")
-	}
+	cmd.Env = append(os.Environ(), "GOCACHEPROG="+prog, "GODEBUG="+debug, config.TraceVariable+"="+name, config.PretendVariable+"="+pretend)
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/larder-build/larder/cacheprog"
@@ -80,13 +81,21 @@ func readAccesses(name string) (map[string]explain.Access, error) {
 // ended the session, so that no test would be run.
 const gaveUpEnding = ".gave-up"
 
-// serveTrace is the helper of a go command that "larder explain" runs for its trace.
+// serveTrace is the helper of a go command that "larder explain" and "larder doctor"
+// run for its trace. The doctor leaves no trace of itself in the store.
 func serveTrace(in io.Reader, out io.Writer, cfg config.Config, trace string) int {
+	pretend := os.Getenv(config.PretendVariable)
 	s := store.Open(store.Options{Dir: cfg.Dir})
 	defer s.Close()
-	var handler any = explain.NewReplayer(s)
-	if os.Getenv(config.PretendVariable) != "" {
-		p, err := explain.NewPretender(s, trace, func() {
+	puts := s
+	if pretend == pretendKnown {
+		puts = store.Open(store.Options{Dir: filepath.Join(filepath.Dir(trace), "puts")})
+		defer puts.Close()
+	}
+	replayer := explain.NewReplayer(s, puts)
+	var handler any = replayer
+	if pretend != pretendNothing {
+		p, err := explain.NewPretender(replayer, trace, func() {
 			os.WriteFile(trace+gaveUpEnding, nil, 0o600)
 			os.Exit(1)
 		})
@@ -94,6 +103,7 @@ func serveTrace(in io.Reader, out io.Writer, cfg config.Config, trace string) in
 			fmt.Fprintf(os.Stderr, "larder: %v\n", err)
 			return 1
 		}
+		p.KnownOnly = pretend == pretendKnown
 		handler = p
 	}
 	if err := cacheprog.Serve(context.Background(), in, out, handler, &cacheprog.ServeOptions{CapabilitiesSent: true}); err != nil {

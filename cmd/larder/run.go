@@ -31,7 +31,8 @@ func runCommand() cli.Command {
 		Args:  "-- CMD [ARG...]",
 		Short: "run a command with the cache on, then say what the cache did",
 		Long: `Every go command that CMD starts, itself included, uses Larder: run sets
-GOCACHEPROG for it to this very program with the flags given here. The summary
+GOCACHEPROG for it to this very program with the flags given here, and so does
+golangci-lint (GOLANGCI_LINT_CACHEPROG, if that is not set). The summary
 goes to standard error, and in GitHub Actions to the step's page too; the exit
 code is CMD's own.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
@@ -58,6 +59,10 @@ func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool, m
 	flushRun(ctx, flags)
 	return ran.exit()
 }
+
+// golangciVariable is what golangci-lint has instead of GOCACHEPROG, for its own results
+// (internal/go/cache/default_gcil.go in v2.15.0). Staticcheck uses GOCACHEPROG.
+const golangciVariable = "GOLANGCI_LINT_CACHEPROG"
 
 // A ran is a command that has been run with the cache on.
 type ran struct {
@@ -90,6 +95,9 @@ func runWith(flags *config.Flags, args []string, env ...string) (ran, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(append(os.Environ(), "GOCACHEPROG="+prog, config.RunLogVariable+"="+log.Name()), env...)
+	if _, set := os.LookupEnv(golangciVariable); !set {
+		cmd.Env = append(cmd.Env, golangciVariable+"="+prog)
+	}
 	begin := time.Now()
 	r := ran{}
 	if r.code, err = wait(cmd); err != nil {

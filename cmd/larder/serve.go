@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/larder-build/larder/cacheprog"
 	"github.com/larder-build/larder/internal/cli"
@@ -37,6 +40,7 @@ func serve(args []string) int {
 	// stderr that nobody reads any more must not end the program.
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 
+	completeEnviron()
 	cfg, problems := loadConfig(args)
 	if trace := os.Getenv(config.TraceVariable); trace != "" {
 		return serveTrace(in, out, cfg, trace)
@@ -85,6 +89,33 @@ func serve(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// environLimit is how long "go env" may take, which is 10 ms.
+const environLimit = 5 * time.Second
+
+// completeEnviron sets what the go command sets for its children (cmd/go/main.go,
+// invoke), if another program has started the helper: a linter that keeps its own
+// results through a cache program (golangci-lint, staticcheck). Without it what "go env
+// -w" has set would not count, GOCACHE above all. If there is no go command, the
+// environment stays as it is.
+func completeEnviron() {
+	if os.Getenv("GOCACHE") != "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), environLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "go", append([]string{"env", "-json", "GOCACHE"}, helper.Variables()...)...).Output()
+	if err != nil {
+		return
+	}
+	var values map[string]string
+	if json.Unmarshal(out, &values) != nil {
+		return
+	}
+	for name, value := range values {
+		os.Setenv(name, value)
+	}
 }
 
 // loadConfig reads the settings, with the helper's flags. A wrong flag is one

@@ -17,10 +17,11 @@ import (
 )
 
 // A Replayer answers a go command that is only run for its trace, from a store.
-type Replayer struct{ store *store.Store }
+type Replayer struct{ store, puts *store.Store }
 
-// NewReplayer returns a Replayer.
-func NewReplayer(s *store.Store) *Replayer { return &Replayer{s} }
+// NewReplayer returns a Replayer that answers from one store and puts what had to be
+// made once more into another, or the same.
+func NewReplayer(s, puts *store.Store) *Replayer { return &Replayer{s, puts} }
 
 // Get answers from the store.
 func (r *Replayer) Get(_ context.Context, action cacheprog.ActionID) (cacheprog.Entry, error) {
@@ -31,9 +32,9 @@ func (r *Replayer) Get(_ context.Context, action cacheprog.ActionID) (cacheprog.
 	return cacheprog.Entry{OutputID: cacheprog.OutputID(object.OutputID), Size: object.Size, Time: object.Time, DiskPath: object.DiskPath}, nil
 }
 
-// Put stores what had to be built once more.
+// Put stores what had to be made once more.
 func (r *Replayer) Put(_ context.Context, put cacheprog.Put) (diskPath string, err error) {
-	return r.store.Put(entry.ActionID(put.ActionID), entry.OutputID(put.OutputID), put.Size, put.Body)
+	return r.puts.Put(entry.ActionID(put.ActionID), entry.OutputID(put.OutputID), put.Size, put.Body)
 }
 
 // A Pretender is a Replayer for a go command that runs tests. It claims to have the results of all tests, since a test's result has
@@ -42,6 +43,11 @@ func (r *Replayer) Put(_ context.Context, put cacheprog.Put) (diskPath string, e
 // what; the go command writes a hash to the trace before it asks for it.
 type Pretender struct {
 	Replayer
+
+	// KnownOnly has it give up too when a package is not in the store, instead of
+	// having it compiled.
+	KnownOnly bool
+
 	giveUp func() // ends the session: a test's program would be linked, and run
 
 	mu    sync.Mutex
@@ -50,15 +56,15 @@ type Pretender struct {
 	kinds map[string]string
 }
 
-// NewPretender returns a Pretender whose go command writes its trace to a file. It
+// NewPretender returns a Pretender on a Replayer, whose go command writes its trace to a file. It
 // calls giveUp instead of having a test run; giveUp ends the session, and so the go
 // command.
-func NewPretender(s *store.Store, trace string, giveUp func()) (*Pretender, error) {
+func NewPretender(r *Replayer, trace string, giveUp func()) (*Pretender, error) {
 	f, err := os.Open(trace)
 	if err != nil {
 		return nil, err
 	}
-	return &Pretender{Replayer: Replayer{s}, giveUp: giveUp, trace: f, kinds: make(map[string]string)}, nil
+	return &Pretender{Replayer: *r, giveUp: giveUp, trace: f, kinds: make(map[string]string)}, nil
 }
 
 // Answers for what is not in the store. A list of what a test reads, an output
@@ -88,6 +94,9 @@ func (p *Pretender) Get(ctx context.Context, action cacheprog.ActionID) (cachepr
 		return p.pretend(pretendedResult)
 	case "coverprofile":
 		return p.pretend("") // as of a test that has written none
+	}
+	if p.KnownOnly && strings.HasPrefix(kind, Build+" ") {
+		p.giveUp()
 	}
 	return cacheprog.Entry{}, cacheprog.ErrMiss
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,27 @@ type Action struct {
 	Package string   `json:"p"` // import path
 	ID      string   `json:"i"` // hexadecimal
 	Inputs  []string `json:"l"`
+}
+
+// A Read is one thing that a test has read and that its result depends on.
+type Read struct {
+	Op    string // env, open, stat or chdir
+	Name  string // of a variable, or an absolute path
+	Unset bool   // the variable is not set
+}
+
+// Reads are what a test has read, of an action of the kind Test.
+func (a *Action) Reads() (reads []Read) {
+	if a.Kind != Test {
+		return nil
+	}
+	for _, in := range inputsOf(a) {
+		switch op, name, _ := strings.Cut(in.key, " "); op {
+		case "env", "open", "stat", "chdir":
+			reads = append(reads, Read{Op: op, Name: name, Unset: in.value == unset})
+		}
+	}
+	return reads
 }
 
 // A Recording is what one go command needed. It holds paths, flags and hashes of

@@ -193,7 +193,7 @@ func (p *parser) sum(name, id string, writes []string) {
 		return
 	case "getenv":
 		// Values may be secrets, and a recording may be given away.
-		p.details[id] = "unset"
+		p.details[id] = unset
 		if value, ok := strings.CutPrefix(text, "\x01"); ok {
 			p.details[id] = fingerprint(value)
 		}
@@ -209,6 +209,9 @@ func (p *parser) sum(name, id string, writes []string) {
 	}
 	p.trace.Kinds[id] = kind
 }
+
+// unset is instead of the fingerprint of a variable's value.
+const unset = "unset"
 
 func fingerprint(text string) string {
 	sum := sha256.Sum256([]byte(text))

@@ -137,7 +137,7 @@ func (c *change) put(kind string) {
 	case kind == Test && (class == "open" || class == "stat" || class == "chdir"):
 		c.fileRead(name)
 	case kind == Test && class == "env":
-		c.what = "environment variable " + name + ", which the test reads, " + c.verb("was set", "was unset", "changed", "unset")
+		c.what = "environment variable " + name + ", which the test reads, " + c.verb("was set", "was unset", "changed", unset)
 	case kind == Test && class == "args":
 		c.flags("flags of the test")
 	case class == "file":

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -31,6 +32,9 @@ func FindKind() Kind {
 // relevant are the variables that decide about actions. The go command sets them
 // all for its children, as "go env" prints them (cmd/go/main.go, invoke).
 var relevant = [...]string{"GOVERSION", "GOOS", "GOARCH", "GOFLAGS", "GOEXPERIMENT", "CGO_ENABLED", "GOAMD64", "GOARM", "GOARM64"}
+
+// Variables are the names of the variables that decide about a Kind's key.
+func Variables() []string { return slices.Clone(relevant[:]) }
 
 // Key is the manifest's key: sessions of one key use nearly the same actions.
 func (k Kind) Key() string {

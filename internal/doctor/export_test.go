@@ -1,0 +1,8 @@
+package doctor
+
+// What Look parses.
+var (
+	ParseMod    = parseMod
+	Written     = written
+	VersionLine = versionLine
+)
