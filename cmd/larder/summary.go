@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/stats"
 )
 
@@ -13,6 +15,9 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 	fmt.Fprintf(w, "%s%s, %s: %s (%.1f%%), %s%s; %s\n", prefix,
 		count(t.Sessions, "go command"), count(t.Gets, "get"),
 		count(t.Hits, "hit"), 100*t.HitRate(), countMisses(t.Misses.Total()), missKinds(t.Misses), count(t.Puts, "put"))
+	if t.Gets > 0 {
+		fmt.Fprintf(w, "%shits by kind: %s\n", prefix, kindHits(t.Kinds))
+	}
 	fmt.Fprintf(w, "%s%s read from the cache, %s written to it\n", prefix,
 		config.FormatSize(t.HitBytes), config.FormatSize(t.PutBytes))
 	if t.RoundTrips > 0 {
@@ -35,6 +40,46 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 func hitKinds(c stats.Counts) string {
 	return fmt.Sprintf("%d were here, %d came before they were asked for, %d were waited for",
 		c.Hits-c.HitsPrefetched-c.HitsRemote, c.HitsPrefetched, c.HitsRemote)
+}
+
+// A kindGroup is what kinds of entries are to a person.
+type kindGroup struct {
+	name  string
+	kinds []content.Kind
+}
+
+// kindGroups are all kinds.
+func kindGroups() []kindGroup {
+	return []kindGroup{
+		{"packages", []content.Kind{content.Package}},
+		{"vet", []content.Kind{content.Vet}},
+		{"tests", []content.Kind{content.TestInputs, content.TestResult}},
+		{"module indexes", []content.Kind{content.Index}},
+		{"others", []content.Kind{content.Message, content.Source, content.Program, content.Tool, content.Other}},
+		{"of unknown kind", []content.Kind{content.Unknown}},
+	}
+}
+
+// of are the gets of a group.
+func (g kindGroup) of(k stats.Kinds) (c stats.KindCounts) {
+	for _, kind := range g.kinds {
+		c = c.Plus(k[kind])
+	}
+	return c
+}
+
+// kindHits says how many of the gets of each kind were hits.
+func kindHits(k stats.Kinds) string {
+	if k[content.Unknown].Hits > 0 && k[content.Unknown].Hits == k.Hits() {
+		return "known from the next time on (they were built without Larder)"
+	}
+	var parts []string
+	for _, g := range kindGroups() {
+		if c := g.of(k); c.Gets() > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d of %d", g.name, c.Hits, c.Gets()))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func count(n int64, noun string) string {

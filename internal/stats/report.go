@@ -92,10 +92,10 @@ func (r *Report) Check() error {
 			}
 		}
 	}
-	for _, n := range []int64{
+	for _, n := range append(r.Kinds.numbers(),
 		r.Gets, r.Hits, r.HitsPrefetched, r.HitsRemote, r.Misses.Absent, r.Misses.Damaged, r.Misses.OutputMissing, r.Misses.Unreadable,
 		r.Puts, r.PutErrors, r.HitBytes, r.PutBytes, r.Fetched, r.FetchedBytes, r.RoundTrips, r.RemoteErrors, r.CostUnknown, r.Queued,
-	} {
+	) {
 		if n < 0 || n > reportCountMax {
 			return fmt.Errorf("a count of %d", n)
 		}
