@@ -49,8 +49,9 @@ const (
 	sizeAt        = 48 // in a file's header, 10 columns
 	objectMagic   = "\x00go120ld"
 	blocksAt      = len(objectMagic) + 8 + 4
-	symbolsBlock  = 3       // SymbolDefs in Blk* of objfile.go
-	refFlagsBlock = 8       // after the last block of symbols
+	symbolsBlock  = 3       // BlkSymdef, the first block of symbols
+	refFlagsBlock = 8       // BlkRefFlags, after the last one
+	symbolBytes   = 21      // SymSize
 	textMax       = 4 << 20 // of an object: what cgo says to the linker is there too, 80 KB of it in runtime/cgo
 	blocksMax     = 64 << 20
 )
@@ -72,37 +73,31 @@ func PackagePath(r io.ReaderAt, size int64) (path string, err error) {
 		return "", err
 	}
 	block := func(i int) int64 { return int64(binary.LittleEndian.Uint32(head[blocksAt+4*i:])) }
-	symbols, end := block(symbolsBlock), block(refFlagsBlock)
-	if symbols > end || end > blocksMax || object+end > size {
+	end := block(refFlagsBlock)
+	if end > blocksMax || object+end > size {
 		return "", errForm
 	}
 	data := make([]byte, end)
 	if _, err := r.ReadAt(data, object); err != nil {
 		return "", err
 	}
-	// A string is the length and the place of its bytes; strings are not terminated,
-	// so the length is where the symbol is.
-	at := bytes.Index(data[:symbols], []byte(unitPrefix))
-	if at < 0 {
-		return "", errForm
-	}
-	place := binary.LittleEndian.AppendUint32(nil, uint32(at))
-	for rest := data[symbols:]; ; {
-		i := bytes.Index(rest, place)
-		if i < 0 {
+	for b := symbolsBlock; b < refFlagsBlock; b++ {
+		from, to := block(b), block(b+1)
+		if from > to || to > end {
 			return "", errForm
 		}
-		if i >= 4 {
-			n := int64(binary.LittleEndian.Uint32(rest[i-4:]))
-			if n > int64(len(unitPrefix)) && int64(at)+n <= symbols {
-				path := string(data[at+len(unitPrefix) : int64(at)+n])
-				if plausiblePath(path) {
-					return path, nil
-				}
+		for symbols := data[from:to]; len(symbols) >= symbolBytes; symbols = symbols[symbolBytes:] {
+			// A name is the length and the place of a string.
+			n, at := int64(binary.LittleEndian.Uint32(symbols)), int64(binary.LittleEndian.Uint32(symbols[4:]))
+			if at+n > end || !bytes.HasPrefix(data[at:at+n], []byte(unitPrefix)) {
+				continue
+			}
+			if path := string(data[at+int64(len(unitPrefix)) : at+n]); plausiblePath(path) {
+				return path, nil
 			}
 		}
-		rest = rest[i+1:]
 	}
+	return "", errForm
 }
 
 // findObject finds the compiler's object in an archive.
