@@ -42,42 +42,14 @@ func hitKinds(c stats.Counts) string {
 		c.Hits-c.HitsPrefetched-c.HitsRemote, c.HitsPrefetched, c.HitsRemote)
 }
 
-// A kindGroup is what kinds of entries are to a person.
-type kindGroup struct {
-	name  string
-	kinds []content.Kind
-}
-
-// kindGroups are all kinds.
-func kindGroups() []kindGroup {
-	return []kindGroup{
-		{"packages", []content.Kind{content.Package}},
-		{"vet", []content.Kind{content.Vet}},
-		{"tests", []content.Kind{content.TestInputs, content.TestResult}},
-		{"module indexes", []content.Kind{content.Index}},
-		{"others", []content.Kind{content.Message, content.Source, content.Program, content.Tool, content.Other}},
-		{"of unknown kind", []content.Kind{content.Unknown}},
-	}
-}
-
-// of are the gets of a group.
-func (g kindGroup) of(k stats.Kinds) (c stats.KindCounts) {
-	for _, kind := range g.kinds {
-		c = c.Plus(k[kind])
-	}
-	return c
-}
-
 // kindHits says how many of the gets of each kind were hits.
 func kindHits(k stats.Kinds) string {
 	if k[content.Unknown].Hits > 0 && k[content.Unknown].Hits == k.Hits() {
 		return "known from the next time on (they were built without Larder)"
 	}
 	var parts []string
-	for _, g := range kindGroups() {
-		if c := g.of(k); c.Gets() > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d of %d", g.name, c.Hits, c.Gets()))
-		}
+	for _, g := range k.Groups() {
+		parts = append(parts, fmt.Sprintf("%s %d of %d", g.Name, g.Hits, g.Gets()))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -44,6 +44,36 @@ func (k *Kinds) add(d Kinds) {
 	}
 }
 
+// A KindGroup is what some kinds are together to a person.
+type KindGroup struct {
+	Name string
+	KindCounts
+}
+
+// Groups are the groups of which anything was asked for. Each kind is in one.
+func (k Kinds) Groups() (list []KindGroup) {
+	for _, g := range [...]struct {
+		name  string
+		kinds []content.Kind
+	}{
+		{"packages", []content.Kind{content.Package}},
+		{"vet", []content.Kind{content.Vet}},
+		{"tests", []content.Kind{content.TestInputs, content.TestResult}},
+		{"module indexes", []content.Kind{content.Index}},
+		{"others", []content.Kind{content.Message, content.Source, content.Program, content.Tool, content.Other}},
+		{"of unknown kind", []content.Kind{content.Unknown}},
+	} {
+		group := KindGroup{Name: g.name}
+		for _, kind := range g.kinds {
+			group.KindCounts = group.Plus(k[kind])
+		}
+		if group.Gets() > 0 {
+			list = append(list, group)
+		}
+	}
+	return list
+}
+
 // Rest makes Unknown what is left of a session's hits and misses.
 func (k *Kinds) Rest(hits, misses int64) {
 	k[content.Unknown] = KindCounts{}

@@ -108,5 +108,10 @@ func (r *Report) Check() error {
 	if r.Hits+r.Misses.Total() != r.Gets || r.HitsPrefetched+r.HitsRemote > r.Hits {
 		return fmt.Errorf("%d hits (%d prefetched, %d remote) and %d misses in %d gets", r.Hits, r.HitsPrefetched, r.HitsRemote, r.Misses.Total(), r.Gets)
 	}
+	for _, c := range r.Kinds {
+		if c.Hits > r.Hits || c.Misses > r.Misses.Total() {
+			return fmt.Errorf("%d hits and %d misses of one kind, and %d and %d of all", c.Hits, c.Misses, r.Hits, r.Misses.Total())
+		}
+	}
 	return nil
 }
