@@ -126,7 +126,7 @@ func bar(rate float64, colour bool) string {
 // sessionSaved is the time saved, marked where part of it is unknown.
 func sessionSaved(s stats.Session) string {
 	switch {
-	case s.Hits > 0 && s.CostUnknown == s.Hits:
+	case s.CostUnknown > 0 && s.SavedSeconds == 0:
 		return "?"
 	case s.CostUnknown > 0:
 		return seconds(s.SavedSeconds) + "+?"

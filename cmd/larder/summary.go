@@ -90,7 +90,7 @@ func saved(c stats.Counts) string {
 	switch {
 	case c.Hits == 0:
 		return "saved nothing yet"
-	case c.CostUnknown == c.Hits:
+	case c.CostUnknown > 0 && c.SavedSeconds == 0: // of the others it is known that they cost nothing by themselves
 		return "what the hits saved is not known (they were built without Larder)"
 	case c.CostUnknown > 0:
 		return fmt.Sprintf("saved %s of building, and %s of unknown cost", seconds(c.SavedSeconds), count(c.CostUnknown, "hit"))
