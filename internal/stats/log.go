@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// logBytesMax is the size at which a log file is full. A session is about 900
-// bytes, so a file holds about 600 of them, and no more than keptFiles full
+// logBytesMax is the size at which a log file is full. A session is about 700
+// bytes, so a file holds about 700 of them, and no more than keptFiles full
 // files are kept: enough for "the last sessions", nothing to notice on a disk.
 const logBytesMax = 512 << 10
 
