@@ -17,22 +17,23 @@ const rules = `
 .                        -
 cacheprog                -
 cacheprogtest            cacheprog
-cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/doctor internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
+cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/content internal/doctor internal/entry internal/explain internal/helper internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/faulttest internal/tracing/tracingtest
 e2e/soak                 internal/soak
-internal/agent           internal/body internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store internal/tracing golang.org/x/sync/semaphore
+internal/agent           internal/body internal/content internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store internal/tracing golang.org/x/sync/semaphore
 internal/bench           -
 internal/body            internal/entry github.com/klauspost/compress/zstd
 internal/cli             -
 internal/config          github.com/BurntSushi/toml
+internal/content         internal/entry
 internal/doctor          cacheprog internal/cli internal/explain internal/touch
 internal/entry           -
 internal/entrytest       internal/entry
 internal/explain         cacheprog internal/entry internal/store
 internal/faulttest       internal/entry
 internal/filelock        -
-internal/helper          cacheprog internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
+internal/helper          cacheprog internal/content internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
 internal/linked          internal/entry
 internal/manifest        internal/entry
 internal/remote          internal/entry internal/manifest internal/stats
@@ -43,7 +44,7 @@ internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.
 internal/server/history  internal/entry internal/stats
 internal/session         internal/entry internal/filelock internal/manifest internal/stats golang.org/x/mod/semver
 internal/soak            internal/bench internal/faulttest
-internal/stats           internal/entry
+internal/stats           internal/content internal/entry
 internal/store           internal/entry internal/filelock
 internal/tracing         go.opentelemetry.io/otel/attribute go.opentelemetry.io/otel/codes go.opentelemetry.io/otel/exporters/otlp/otlptrace go.opentelemetry.io/otel/propagation go.opentelemetry.io/otel/sdk/resource go.opentelemetry.io/otel/sdk/trace go.opentelemetry.io/otel/trace go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
 internal/tracing/tracingtest go.opentelemetry.io/proto/otlp/common/v1 go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto

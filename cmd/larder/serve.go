@@ -67,7 +67,7 @@ func serve(args []string) int {
 	if fallback != "" {
 		fmt.Fprintf(os.Stderr, "larder: %s cannot be written (%s); this session's outputs went to %s and are not kept; run \"larder doctor\"\n", cfg.Dir, record.Fallback, fallback)
 	}
-	recordSession(cfg, record)
+	recordSession(cfg, record, helping)
 	accesses()
 	tell := reporter(cfg, record, kind)
 	if helping.Asked() {
@@ -80,6 +80,9 @@ func serve(args []string) int {
 	cacheprog.Detach()
 	if !helping.Asked() {
 		tell()
+	}
+	if cfg.Stats || os.Getenv(config.RunLogVariable) != "" {
+		helping.Learn()
 	}
 	store.TrimIfDue(ctx, options, limits(cfg), record.PutBytes)
 	if cfg.Stats {
@@ -214,13 +217,16 @@ func reporter(cfg config.Config, s stats.Session, kind func() helper.Kind) (tell
 
 // recordSession adds the session to the store's log and, under "larder run", to
 // the run's. What cannot be written is dropped: it is only about the build.
-func recordSession(cfg config.Config, s stats.Session) {
+func recordSession(cfg config.Config, s stats.Session, helping *helper.Session) {
 	s.Dir, _ = os.Getwd()
 	s.Version = cli.Version()
 	if path := os.Getenv(config.RunLogVariable); path != "" {
 		stats.Append(path, s)
 	}
 	if cfg.Stats {
-		stats.OpenLog(cfg.Dir).Add(s)
+		log := stats.OpenLog(cfg.Dir)
+		log.Add(s)
+		built, more := helping.Built()
+		log.AddBuilt(stats.Built{Start: s.Start, Dir: s.Dir, Entries: built, More: more})
 	}
 }

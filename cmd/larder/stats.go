@@ -21,13 +21,16 @@ func statsCommand() cli.Command {
 		Short: "what the cache did: in total, and in the last sessions",
 		Long: `A session is one go command. "Saved" is what the hits cost when they were
 built, summed over actions; the go command runs actions side by side, so the
-time saved on the clock is less.`,
+time saved on the clock is less. A miss is of the kind of what was put then; of
+unknown kind are those after which nothing was put, such as programs, and hits on
+what was built without Larder, until it has been used once more.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			flags := config.AddFlags(fs)
 			asJSON := fs.Bool("json", false, "print JSON")
 			markdown := fs.Bool("markdown", false, "print the total as a table in Markdown")
 			openMetrics := fs.Bool("openmetrics", false, "print the total as OpenMetrics text")
-			last := fs.Int("n", 10, "how many of the last `sessions` to list")
+			last := fs.Int("n", 10, "how many of the last `sessions` to list; with -packages, of those that built something")
+			packages := fs.Bool("packages", false, "show what the last session that built something has compiled and tested, the slowest first")
 			reset := fs.Bool("reset", false, "forget all sessions")
 			return func(ctx context.Context, args []string) error {
 				if err := cli.NoArgs(args); err != nil {
@@ -50,10 +53,23 @@ time saved on the clock is less.`,
 					}
 					return nil
 				}
+				if *packages {
+					return showPackages(log, cfg.Dir, given(fs, "n", *last, 1), *asJSON)
+				}
 				return showStats(log, cfg.Dir, *last, *asJSON)
 			}
 		},
 	}
+}
+
+// given is a flag's value if it was given, else another one.
+func given(fs *flag.FlagSet, name string, value, otherwise int) int {
+	found := false
+	fs.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	if !found {
+		return otherwise
+	}
+	return value
 }
 
 func showStats(log stats.Log, dir string, last int, asJSON bool) error {
@@ -110,7 +126,7 @@ func bar(rate float64, colour bool) string {
 // sessionSaved is the time saved, marked where part of it is unknown.
 func sessionSaved(s stats.Session) string {
 	switch {
-	case s.Hits > 0 && s.CostUnknown == s.Hits:
+	case s.CostUnknown > 0 && s.SavedSeconds == 0:
 		return "?"
 	case s.CostUnknown > 0:
 		return seconds(s.SavedSeconds) + "+?"

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/stats"
 )
 
@@ -13,6 +15,9 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 	fmt.Fprintf(w, "%s%s, %s: %s (%.1f%%), %s%s; %s\n", prefix,
 		count(t.Sessions, "go command"), count(t.Gets, "get"),
 		count(t.Hits, "hit"), 100*t.HitRate(), countMisses(t.Misses.Total()), missKinds(t.Misses), count(t.Puts, "put"))
+	if t.Gets > 0 {
+		fmt.Fprintf(w, "%shits by kind: %s\n", prefix, kindHits(t.Kinds))
+	}
 	fmt.Fprintf(w, "%s%s read from the cache, %s written to it\n", prefix,
 		config.FormatSize(t.HitBytes), config.FormatSize(t.PutBytes))
 	if t.RoundTrips > 0 {
@@ -35,6 +40,18 @@ func writeSummary(w io.Writer, prefix string, t stats.Total) {
 func hitKinds(c stats.Counts) string {
 	return fmt.Sprintf("%d were here, %d came before they were asked for, %d were waited for",
 		c.Hits-c.HitsPrefetched-c.HitsRemote, c.HitsPrefetched, c.HitsRemote)
+}
+
+// kindHits says how many of the gets of each kind were hits.
+func kindHits(k stats.Kinds) string {
+	if k[content.Unknown].Hits > 0 && k[content.Unknown].Hits == k.Hits() {
+		return "known from the next time on (they were built without Larder)"
+	}
+	var parts []string
+	for _, g := range k.Groups() {
+		parts = append(parts, fmt.Sprintf("%s %d of %d", g.Name, g.Hits, g.Gets()))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func count(n int64, noun string) string {
@@ -73,7 +90,7 @@ func saved(c stats.Counts) string {
 	switch {
 	case c.Hits == 0:
 		return "saved nothing yet"
-	case c.CostUnknown == c.Hits:
+	case c.CostUnknown > 0 && c.SavedSeconds == 0: // of the others it is known that they cost nothing by themselves
 		return "what the hits saved is not known (they were built without Larder)"
 	case c.CostUnknown > 0:
 		return fmt.Sprintf("saved %s of building, and %s of unknown cost", seconds(c.SavedSeconds), count(c.CostUnknown, "hit"))

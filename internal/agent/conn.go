@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/session"
@@ -40,8 +41,8 @@ type conn struct {
 	writing sync.Mutex
 	gets    sync.WaitGroup
 	counts  counts
-	costsMu sync.Mutex
-	costs   map[stats.Key]time.Duration
+	factsMu sync.Mutex
+	facts   map[stats.Key]stats.Fact
 	came    map[stats.Key]bool // what the session has brought into the store
 }
 
@@ -58,28 +59,37 @@ func (c *counts) report() session.Report {
 	}
 }
 
-// noteCost notes that an entry came, and what it cost where it was built, for the
-// store's own table: so that hits can say where they are from and what they saved.
-func (c *conn) noteCost(h *entry.Header) {
-	c.costsMu.Lock()
-	defer c.costsMu.Unlock()
+// noteCame notes that an entry came, what it is and what it cost where it was built,
+// for the store's own table: so that hits can say what they are, where they are from
+// and what they saved.
+func (c *conn) noteCame(h *entry.Header, kind content.Kind) {
+	c.factsMu.Lock()
+	defer c.factsMu.Unlock()
 	if c.came == nil {
 		c.came = make(map[stats.Key]bool)
 	}
 	c.came[stats.KeyOf(h.ActionID)] = true
-	if h.Cost == 0 {
-		return
+	fact := stats.Fact{Cost: h.Cost, Kind: kind}
+	switch {
+	case kind != content.Unknown:
+	case h.Cost == entry.CostNothing: // an empty body, as where it was put (internal/helper, notePut)
+		fact.Kind = content.Message
+	case h.Cost != 0:
+		fact.Kind = content.Vet
 	}
-	if c.costs == nil {
-		c.costs = make(map[stats.Key]time.Duration)
+	if h.Cost == 0 && !kind.Along() {
+		fact.Cost = stats.NoCost
 	}
-	c.costs[stats.KeyOf(h.ActionID)] = h.Cost
+	if c.facts == nil {
+		c.facts = make(map[stats.Key]stats.Fact)
+	}
+	c.facts[stats.KeyOf(h.ActionID)] = fact
 }
 
 // noteUsed counts those of the actions that had come for the session.
 func (c *conn) noteUsed(keys []byte) {
-	c.costsMu.Lock()
-	defer c.costsMu.Unlock()
+	c.factsMu.Lock()
+	defer c.factsMu.Unlock()
 	for ; len(keys) >= 8; keys = keys[8:] {
 		if key := stats.Key(binary.LittleEndian.Uint64(keys)); c.came[key] {
 			delete(c.came, key) // the next time it is in the store
@@ -88,11 +98,11 @@ func (c *conn) noteUsed(keys []byte) {
 	}
 }
 
-func (c *conn) saveCosts() {
-	c.costsMu.Lock()
-	defer c.costsMu.Unlock()
-	stats.OpenCosts(c.hello.Store).Add(c.costs) // what cannot be written is unknown
-	c.costs = nil
+func (c *conn) saveFacts() {
+	c.factsMu.Lock()
+	defer c.factsMu.Unlock()
+	stats.OpenCosts(c.hello.Store).Add(c.facts) // what cannot be written is unknown
+	c.facts = nil
 }
 
 // serve serves one helper from its greeting to its end.
@@ -139,7 +149,7 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 		defer work.Done()
 		<-ctx.Done()
 		c.gets.Wait()
-		c.saveCosts()
+		c.saveFacts()
 		release()
 	}()
 	var err error
@@ -177,7 +187,7 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 				c.answer(f.Action, c.upstream != nil && c.upstream.get(ctx, c, f.Action))
 			}()
 		case session.End:
-			c.saveCosts() // the helper is about to sum them up
+			c.saveFacts() // the helper is about to sum them up
 			report := c.counts.report()
 			if c.upstream != nil {
 				if why := c.upstream.breaker.Open(); why != nil {

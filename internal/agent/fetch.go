@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/linked"
 	"github.com/larder-build/larder/internal/remote"
@@ -265,7 +266,7 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		return nil
 	}
 	counts, ahead := &in.conn.counts, in.ahead
-	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(err error) {
+	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(kind content.Kind, err error) {
 		result := landed
 		if err != nil {
 			result = lacking
@@ -275,13 +276,15 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		} else {
 			counts.fetched.Add(1)
 		}
+		if result == landed {
+			in.conn.noteCame(h, kind)
+		}
 		in.upstream.land(first, result)
 	})
 	if err != nil {
 		return err
 	}
 	in.progress.add(h.Stored)
-	in.conn.noteCost(h)
 	for _, f := range in.pop(h.ActionID)[1:] {
 		in.upstream.land(f, again) // into another store
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/larder-build/larder/internal/body"
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/store"
 )
@@ -39,7 +40,7 @@ type placing struct {
 	store  *store.Store
 	header entry.Header
 	stored *[]byte
-	done   func(error)
+	done   func(content.Kind, error)
 }
 
 func newPlacer(codec *body.Codec) *placer {
@@ -68,11 +69,12 @@ func (p *placer) work() {
 		if err == nil {
 			err = j.store.Import(j.header.ActionID, j.header.OutputID, j.header.Size, j.header.Time, bytes.NewReader(out))
 		}
+		kind := content.Of(out)
 		if cap(out) > cap(plain) && j.header.Encoding != entry.Raw {
 			plain = out
 		}
 		p.release(j.stored)
-		j.done(err)
+		j.done(kind, err)
 	}
 }
 
@@ -96,7 +98,7 @@ func sizeClass(n int64) int { return bits.Len64(uint64(max(n-1, 0)) / smallBytes
 // place reads the stored body of an entry from r and has it placed; done is told
 // the outcome. An error is r's or ctx's, and done is not called then. A body that
 // is too large for RAM is placed before place returns.
-func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r io.Reader, done func(error)) error {
+func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r io.Reader, done func(content.Kind, error)) error {
 	if h.Stored > body.InRAM || h.Size > body.InRAM {
 		return p.placeLarge(s, h, r, done)
 	}
@@ -112,19 +114,20 @@ func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r i
 	return nil
 }
 
-func (p *placer) placeLarge(s *store.Store, h *entry.Header, r io.Reader, done func(error)) error {
+func (p *placer) placeLarge(s *store.Store, h *entry.Header, r io.Reader, done func(content.Kind, error)) error {
 	tracked := &trackedReader{r: r}
 	plain, err := body.NewReader(h, tracked)
 	if err != nil {
-		done(err)
+		done(content.Unknown, err)
 		return nil
 	}
 	defer plain.Close()
-	err = s.Import(h.ActionID, h.OutputID, h.Size, h.Time, plain)
+	seen := content.Reader{R: plain}
+	err = s.Import(h.ActionID, h.OutputID, h.Size, h.Time, &seen)
 	if tracked.err != nil && tracked.err != io.EOF {
 		return tracked.err
 	}
-	done(err)
+	done(seen.Kind(), err)
 	return nil
 }
 

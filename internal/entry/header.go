@@ -18,7 +18,7 @@ type Header struct {
 	OutputID  OutputID      // SHA-256 of the body before compression
 	Size      int64         // bytes of the body before compression
 	Time      time.Time     // of the original put
-	Cost      time.Duration // from the miss to the put, where it was built; 0 is unknown
+	Cost      time.Duration // from the miss to the put, where it was built; 0 is unknown, so what is known to have cost nothing has CostNothing
 	Writer    string        // who put it: printable, at most MaxText bytes; "" is unknown
 	Signature []byte        // at most MaxText bytes; nil is unsigned
 	Encoding  Encoding      // of the stored body
@@ -36,6 +36,13 @@ const (
 )
 
 const (
+	// CostNothing is the cost of an entry that came with another one, and cost
+	// nothing by itself.
+	CostNothing = time.Nanosecond
+	// CostLeast is the least cost that says whether an entry is worth fetching. What
+	// cost less came with another one, which is of no use without it, or with any
+	// delay would have cost more.
+	CostLeast = time.Millisecond
 	// MaxText is the longest Writer and the longest Signature, in bytes.
 	MaxText = 255
 	// MaxSize is the largest body, in bytes, that a header may promise. The

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/cacheprog"
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/stats"
@@ -38,10 +39,17 @@ type Session struct {
 	mu     sync.Mutex
 	counts stats.Counts
 	waited time.Duration
-	hits   []stats.Key                  // of the actions that were in the store, to sum up what they cost
-	came   []stats.Key                  // of those that came while their get waited
+	hits   []entry.ActionID             // that were in the store, to sum up what is known of them
+	came   []entry.ActionID             // that came while their get waited
 	missed map[entry.ActionID]time.Time // when, of the actions that were not put yet
-	built  map[stats.Key]time.Duration  // from miss to put
+	built  map[stats.Key]made           // what was put
+	noKind []stats.Key                  // of the hits, once the session has ended, those of which nobody knows what they are
+}
+
+// made is what is known of an action that was put.
+type made struct {
+	entry stats.Entry
+	asked bool // it was missed before
 }
 
 var _ interface {
@@ -79,7 +87,7 @@ func New(o Options) *Session {
 		note:   o.Note,
 		start:  time.Now(),
 		missed: make(map[entry.ActionID]time.Time),
-		built:  make(map[stats.Key]time.Duration),
+		built:  make(map[stats.Key]made),
 	}
 }
 
@@ -132,9 +140,9 @@ func (s *Session) got(id entry.ActionID, object entry.Object, err error, begin t
 	s.counts.HitBytes += object.Size
 	if from == far {
 		s.counts.HitsRemote++
-		s.came = append(s.came, stats.KeyOf(id))
+		s.came = append(s.came, id)
 	} else {
-		s.hits = append(s.hits, stats.KeyOf(id))
+		s.hits = append(s.hits, id)
 	}
 	if s.job != nil {
 		s.job.Used = append(s.job.Used, id)
@@ -171,7 +179,8 @@ func (s *Session) countMiss(r store.Reason) {
 func (s *Session) Put(_ context.Context, p cacheprog.Put) (diskPath string, err error) {
 	begin := time.Now()
 	id := entry.ActionID(p.ActionID)
-	path, err := s.store.Put(id, entry.OutputID(p.OutputID), p.Size, p.Body)
+	body := content.Reader{R: p.Body}
+	path, err := s.store.Put(id, entry.OutputID(p.OutputID), p.Size, &body)
 	end := time.Now()
 
 	s.mu.Lock()
@@ -184,31 +193,12 @@ func (s *Session) Put(_ context.Context, p cacheprog.Put) (diskPath string, err 
 	s.noted(id, Put)
 	s.counts.Puts++
 	s.counts.PutBytes += p.Size
-	cost := s.noteCost(id, begin)
+	cost := s.notePut(id, body.Kind(), begin)
 	if s.job != nil {
 		s.job.Used = append(s.job.Used, id)
 		s.job.Puts = append(s.job.Puts, session.Put{Action: id, Cost: cost})
 	}
 	return path, nil
-}
-
-// noteCost takes the time from an action's miss to its put for what it cost to
-// build. An action that was put without being asked for came with another one
-// (the listing of a package's files, say) and cost nothing by itself.
-func (s *Session) noteCost(id entry.ActionID, put time.Time) time.Duration {
-	missed, ok := s.missed[id]
-	if !ok {
-		cost, again := s.built[stats.KeyOf(id)]
-		if !again {
-			s.built[stats.KeyOf(id)] = 0
-		}
-		return cost
-	}
-	delete(s.missed, id)
-	cost := put.Sub(missed)
-	s.built[stats.KeyOf(id)] = cost
-	s.counts.BuildSeconds += cost.Seconds()
-	return cost
 }
 
 // Finish ends the session: it lets go of the store, records what the actions
@@ -219,11 +209,10 @@ func (s *Session) Finish() stats.Session {
 	defer s.mu.Unlock()
 	_, fallback := s.store.Fallback()
 	breaker := s.unlink(fallback != nil) // which brings costs in, too
-	saved, unknown := s.costs.Sum(slices.Concat(s.hits, s.came))
-	s.counts.SavedSeconds, s.counts.CostUnknown = saved.Seconds(), unknown
+	s.sum()
 	s.counts.WaitSeconds = s.waited.Seconds()
 	if fallback == nil {
-		s.costs.Add(s.built)
+		s.costs.Add(s.facts())
 	}
 	s.store.Close()
 	record := stats.Session{Start: s.start, Seconds: time.Since(s.start).Seconds(), Counts: s.counts, Breaker: breaker}
@@ -241,7 +230,7 @@ func (s *Session) unlink(inFallback bool) (breaker string) {
 	if s.link == nil {
 		return ""
 	}
-	if report, ok := s.link.results(s.hits); ok {
+	if report, ok := s.link.results(keysOf(s.hits)); ok {
 		s.counts.FetchedBytes, s.counts.RoundTrips = report.FetchedBytes, report.RoundTrips
 		s.counts.Fetched, s.counts.RemoteErrors = report.Fetched+report.Prefetched, report.Errors
 		s.counts.HitsPrefetched = report.HitsAhead

@@ -315,7 +315,7 @@ func dear(r *http.Request) func(h *entry.Header) bool {
 		return func(*entry.Header) bool { return false }
 	}
 	return func(h *entry.Header) bool {
-		return h.Cost > 0 && time.Duration(float64(h.Stored)/float64(bandwidth)*float64(time.Second)) > h.Cost
+		return h.Cost >= entry.CostLeast && time.Duration(float64(h.Stored)/float64(bandwidth)*float64(time.Second)) > h.Cost
 	}
 }
 

@@ -36,7 +36,7 @@ type Job struct {
 // A Put is one entry to upload.
 type Put struct {
 	Action entry.ActionID
-	Cost   time.Duration // of building it; 0 is unknown
+	Cost   time.Duration // of building it, as in entry.Header
 }
 
 // An Unput is an action that was missed and not put.
@@ -53,7 +53,7 @@ const jobEnding = ".job"
 
 // Append appends the encoded job: a line of JSON, the number of actions used and
 // the actions, the number of puts and for each the action and its cost in
-// milliseconds, CRC-32 of all that; numbers are big-endian, of 4 bytes.
+// nanoseconds (8 bytes), CRC-32 of all that; numbers are big-endian, of 4 bytes.
 func (j *Job) Append(b []byte) []byte {
 	start := len(b)
 	b = AppendGreeting(b, j)
@@ -64,14 +64,14 @@ func (j *Job) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(j.Puts)))
 	for _, p := range j.Puts {
 		b = append(b, p.Action[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(min(p.Cost/time.Millisecond, 1<<32-1)))
+		b = binary.BigEndian.AppendUint64(b, uint64(max(p.Cost, 0)))
 	}
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[start:]))
 }
 
 // ParseJob reads a job. Its errors wrap ErrFormat.
 func ParseJob(b []byte) (*Job, error) {
-	const sumBytes, countBytes, putBytes = 4, 4, entry.HashSize + 4
+	const sumBytes, countBytes, putBytes = 4, 4, entry.HashSize + 8
 	bad := func(what string) (*Job, error) { return nil, fmt.Errorf("%w: job: %s", ErrFormat, what) }
 	if len(b) < sumBytes {
 		return bad("too short")
@@ -104,7 +104,7 @@ func ParseJob(b []byte) (*Job, error) {
 		return bad("cut off")
 	}
 	for ; len(rest) > 0; rest = rest[putBytes:] {
-		cost := time.Duration(binary.BigEndian.Uint32(rest[entry.HashSize:])) * time.Millisecond
+		cost := max(time.Duration(binary.BigEndian.Uint64(rest[entry.HashSize:])), 0)
 		j.Puts = append(j.Puts, Put{entry.ActionID(rest), cost})
 	}
 	return j, nil

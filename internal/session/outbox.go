@@ -18,7 +18,7 @@ import (
 // as long as there is none.
 
 // outboxBytesMax is the size of the file beyond which sessions are not reported:
-// that of some 700 sessions.
+// that of some 500 sessions.
 const outboxBytesMax = 512 << 10
 
 // A Notice is a session's report and whom it is for.

@@ -8,26 +8,40 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
 )
 
 // The cost table says what actions cost to build, so that a hit can say what it
-// saved. Go's action file has no room for it, and a file that grows with every
+// saved, and what kind of entry they are. Go's action file has no room for it, and a file that grows with every
 // action would have to be trimmed and searched. So it is a hash table of fixed
 // size, in which a new action may push out an old one: bounded by its make, two
 // system calls a session, and what is pushed out is only "unknown".
 //
 // A record is 8 bytes, little-endian: the low 24 bits are milliseconds (at most
-// 4.6 hours), the high 40 a tag from the action ID. An action's record is in
-// one of the four places of its bucket.
+// 4.6 hours; all ones are "unknown"), the next 4 the kind, the high 36 a tag from
+// the action ID. An action's record is in one of the four places of its bucket.
 const (
 	bucketBits  = 15 // 32,768 buckets of 4 records: 131,072 actions, some 50 builds of 1,000 packages, 1 MiB
 	bucketWays  = 4
 	recordBytes = 8
 	bucketBytes = bucketWays * recordBytes
 	costBits    = 24
-	costMax     = 1<<costBits - 1
+	costNone    = 1<<costBits - 1
+	costMax     = costNone - 1
+	kindBits    = 4
+	kindMask    = 1<<kindBits - 1
+	tagAt       = costBits + kindBits
 )
+
+// A Fact is what is known of an action.
+type Fact struct {
+	Cost time.Duration // of building it; NoCost is unknown
+	Kind content.Kind
+}
+
+// NoCost is a cost that is not known.
+const NoCost = time.Duration(-1)
 
 // A Key is what the cost table knows of an action.
 type Key uint64
@@ -39,13 +53,13 @@ func KeyOf(id entry.ActionID) Key { return Key(binary.LittleEndian.Uint64(id[:])
 func (k Key) bucket() int64 { return int64(k & (1<<bucketBits - 1)) }
 
 // tag is never 0, so that 0 is an empty place.
-func (k Key) tag() uint64 { return uint64(k)>>costBits | 1 }
+func (k Key) tag() uint64 { return uint64(k)>>tagAt | 1 }
 
 // Costs is the cost table of one store.
 type Costs struct{ path string }
 
 // OpenCosts returns the cost table of the store in dir. It does no I/O.
-func OpenCosts(dir string) Costs { return Costs{filepath.Join(dir, "larder", "costs")} }
+func OpenCosts(dir string) Costs { return Costs{filepath.Join(dir, "larder", "actions")} }
 
 // chunkBytes is how much of the table Sum reads at a time. Reading it whole took
 // six times as long, most of it for fresh memory (BenchmarkCostsSum).
@@ -55,15 +69,24 @@ const (
 	chunks       = 1 << bucketBits / chunkBuckets
 )
 
-// Sum returns what the actions cost to build together, and how many of them
-// the table does not know. It is run while the go command waits.
-func (c Costs) Sum(keys []Key) (total time.Duration, unknown int64) {
+// A Sum is what is known of some actions together.
+type Sum struct {
+	Cost    time.Duration        // of those whose cost is known
+	Unknown int64                // how many have no known cost
+	Kinds   [content.Kinds]int64 // how many are of each kind
+	NoKind  []Key                // those of Unknown kind
+}
+
+// Sum sums up what the table knows of actions. It is run while the go command waits.
+func (c Costs) Sum(keys []Key) (sum Sum) {
 	if len(keys) == 0 {
-		return 0, 0
+		return sum
 	}
+	nothing := Sum{Unknown: int64(len(keys)), NoKind: keys}
+	nothing.Kinds[content.Unknown] = nothing.Unknown
 	f, err := os.Open(c.path)
 	if err != nil {
-		return 0, int64(len(keys))
+		return nothing
 	}
 	defer f.Close()
 	var byChunk [chunks][]Key
@@ -78,33 +101,58 @@ func (c Costs) Sum(keys []Key) (total time.Duration, unknown int64) {
 		}
 		n, _ := f.ReadAt(buf, int64(i)*chunkBytes) // past the end, nothing is known
 		for _, k := range keys {
-			cost, ok := lookup(buf[:n], k)
-			if !ok {
-				unknown++
+			fact := lookup(buf[:n], k)
+			if fact.Cost == NoCost {
+				sum.Unknown++
+			} else {
+				sum.Cost += fact.Cost
 			}
-			total += cost
+			sum.Kinds[fact.Kind]++
+			if fact.Kind == content.Unknown {
+				sum.NoKind = append(sum.NoKind, k)
+			}
 		}
 	}
-	return total, unknown
+	return sum
 }
 
 // lookup finds a key in its chunk of the table.
-func lookup(chunk []byte, k Key) (time.Duration, bool) {
+func lookup(chunk []byte, k Key) Fact {
 	at := k.bucket() % chunkBuckets * bucketBytes
 	for i := int64(0); i < bucketWays && at+recordBytes <= int64(len(chunk)); i++ {
 		record := binary.LittleEndian.Uint64(chunk[at:])
-		if record>>costBits == k.tag() {
-			return time.Duration(record&costMax) * time.Millisecond, true
+		if record>>tagAt == k.tag() {
+			return parseRecord(record)
 		}
 		at += recordBytes
 	}
-	return 0, false
+	return Fact{Cost: NoCost}
 }
 
-// Add records what actions cost. Concurrent processes may overwrite one
-// another's records, never parts of them.
-func (c Costs) Add(costs map[Key]time.Duration) error {
-	if len(costs) == 0 {
+func parseRecord(record uint64) Fact {
+	fact := Fact{Cost: NoCost, Kind: content.Kind(record >> costBits & kindMask)}
+	if cost := record & costNone; cost != costNone {
+		fact.Cost = time.Duration(cost) * time.Millisecond
+	}
+	if fact.Kind >= content.Kinds {
+		fact.Kind = content.Unknown // a later Larder's
+	}
+	return fact
+}
+
+func (f Fact) record(k Key) uint64 {
+	cost := uint64(costNone)
+	if f.Cost >= 0 {
+		cost = uint64(min(f.Cost.Milliseconds(), costMax))
+	}
+	return k.tag()<<tagAt | uint64(f.Kind)<<costBits | cost
+}
+
+// Add records what is known of actions. What is not known of one leaves standing
+// what is recorded. Concurrent processes may overwrite one another's records, never
+// parts of them.
+func (c Costs) Add(facts map[Key]Fact) error {
+	if len(facts) == 0 {
 		return nil
 	}
 	f, err := os.OpenFile(c.path, os.O_RDWR|os.O_CREATE, 0o666)
@@ -118,15 +166,15 @@ func (c Costs) Add(costs map[Key]time.Duration) error {
 		return err
 	}
 	defer f.Close()
-	for k, cost := range costs {
-		if err := put(f, k, cost); err != nil {
+	for k, fact := range facts {
+		if err := put(f, k, fact); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func put(f *os.File, k Key, cost time.Duration) error {
+func put(f *os.File, k Key, fact Fact) error {
 	var bucket [bucketBytes]byte
 	start := k.bucket() * bucketBytes
 	f.ReadAt(bucket[:], start) // past the end of the file, places are empty
@@ -137,14 +185,20 @@ func put(f *os.File, k Key, cost time.Duration) error {
 		if record == 0 {
 			place = i
 		}
-		if record>>costBits == k.tag() {
+		if record>>tagAt == k.tag() {
 			place = i
+			was := parseRecord(record)
+			if fact.Cost < 0 {
+				fact.Cost = was.Cost
+			}
+			if fact.Kind == content.Unknown {
+				fact.Kind = was.Kind
+			}
 			break
 		}
 	}
-	millis := min(max(cost.Milliseconds(), 0), costMax)
 	var record [recordBytes]byte
-	binary.LittleEndian.PutUint64(record[:], k.tag()<<costBits|uint64(millis))
+	binary.LittleEndian.PutUint64(record[:], fact.record(k))
 	_, err := f.WriteAt(record[:], start+place*recordBytes)
 	return err
 }

@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// logBytesMax is the size at which a log file is full. A session is about 500
-// bytes, so a file holds about 1,000 of them, and no more than keptFiles full
+// logBytesMax is the size at which a log file is full. A session is about 700
+// bytes, so a file holds about 700 of them, and no more than keptFiles full
 // files are kept: enough for "the last sessions", nothing to notice on a disk.
 const logBytesMax = 512 << 10
 
@@ -38,6 +38,10 @@ func Append(path string, s Session) error {
 	if err != nil {
 		return fmt.Errorf("encode session: %w", err)
 	}
+	return appendLine(path, line)
+}
+
+func appendLine(path string, line []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o666)
 	if err != nil {
 		return err

@@ -92,10 +92,10 @@ func (r *Report) Check() error {
 			}
 		}
 	}
-	for _, n := range []int64{
+	for _, n := range append(r.Kinds.numbers(),
 		r.Gets, r.Hits, r.HitsPrefetched, r.HitsRemote, r.Misses.Absent, r.Misses.Damaged, r.Misses.OutputMissing, r.Misses.Unreadable,
 		r.Puts, r.PutErrors, r.HitBytes, r.PutBytes, r.Fetched, r.FetchedBytes, r.RoundTrips, r.RemoteErrors, r.CostUnknown, r.Queued,
-	} {
+	) {
 		if n < 0 || n > reportCountMax {
 			return fmt.Errorf("a count of %d", n)
 		}
@@ -107,6 +107,11 @@ func (r *Report) Check() error {
 	}
 	if r.Hits+r.Misses.Total() != r.Gets || r.HitsPrefetched+r.HitsRemote > r.Hits {
 		return fmt.Errorf("%d hits (%d prefetched, %d remote) and %d misses in %d gets", r.Hits, r.HitsPrefetched, r.HitsRemote, r.Misses.Total(), r.Gets)
+	}
+	for _, c := range r.Kinds {
+		if c.Hits > r.Hits || c.Misses > r.Misses.Total() {
+			return fmt.Errorf("%d hits and %d misses of one kind, and %d and %d of all", c.Hits, c.Misses, r.Hits, r.Misses.Total())
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/stats"
 )
 
@@ -21,20 +22,22 @@ func TestReportCheck(t *testing.T) {
 		t.Error(err)
 	}
 	for name, spoil := range map[string]func(r *stats.Report){
-		"no id":          func(r *stats.Report) { r.ID = "" },
-		"another id":     func(r *stats.Report) { r.ID = strings.Repeat("x", 32) },
-		"no time":        func(r *stats.Report) { r.Start = time.Time{} },
-		"a long text":    func(r *stats.Report) { r.Machine = strings.Repeat("x", 301) },
-		"a control":      func(r *stats.Report) { r.Project = "x\x1b[2J" },
-		"no UTF-8":       func(r *stats.Report) { r.Command = "\xff" },
-		"a bidi mark":    func(r *stats.Report) { r.Breaker = "\u202ex" },
-		"below zero":     func(r *stats.Report) { r.PutBytes = -1 },
-		"without bounds": func(r *stats.Report) { r.HitBytes = 1 << 60 },
-		"a queue":        func(r *stats.Report) { r.Queued = -1 },
-		"seconds":        func(r *stats.Report) { r.SavedSeconds = -1 },
-		"many seconds":   func(r *stats.Report) { r.Seconds = 1e300 },
-		"more hits":      func(r *stats.Report) { r.Hits++ },
-		"more remote":    func(r *stats.Report) { r.HitsRemote = 5 },
+		"no id":             func(r *stats.Report) { r.ID = "" },
+		"another id":        func(r *stats.Report) { r.ID = strings.Repeat("x", 32) },
+		"no time":           func(r *stats.Report) { r.Start = time.Time{} },
+		"a long text":       func(r *stats.Report) { r.Machine = strings.Repeat("x", 301) },
+		"a control":         func(r *stats.Report) { r.Project = "x\x1b[2J" },
+		"no UTF-8":          func(r *stats.Report) { r.Command = "\xff" },
+		"a bidi mark":       func(r *stats.Report) { r.Breaker = "\u202ex" },
+		"below zero":        func(r *stats.Report) { r.PutBytes = -1 },
+		"without bounds":    func(r *stats.Report) { r.HitBytes = 1 << 60 },
+		"a queue":           func(r *stats.Report) { r.Queued = -1 },
+		"seconds":           func(r *stats.Report) { r.SavedSeconds = -1 },
+		"many seconds":      func(r *stats.Report) { r.Seconds = 1e300 },
+		"more hits":         func(r *stats.Report) { r.Hits++ },
+		"a kind below zero": func(r *stats.Report) { r.Kinds[content.Vet].Misses = -1 },
+		"more of a kind":    func(r *stats.Report) { r.Kinds[content.Vet].Hits = 8 },
+		"more remote":       func(r *stats.Report) { r.HitsRemote = 5 },
 	} {
 		r := goodReport()
 		spoil(&r)

@@ -52,6 +52,8 @@ type Counts struct {
 	BuildSeconds float64 `json:"build_seconds"` // from misses to their puts, summed: what was built
 	SavedSeconds float64 `json:"saved_seconds"` // what the hits cost when they were built, summed over actions
 	CostUnknown  int64   `json:"cost_unknown"`  // hits whose cost is not known, and so is not in SavedSeconds
+
+	Kinds Kinds `json:"kinds"` // gets by what kind of entry they were for
 }
 
 // Misses are misses by kind.
@@ -95,16 +97,17 @@ func (c *Counts) Add(d Counts) {
 	c.BuildSeconds += d.BuildSeconds
 	c.SavedSeconds += d.SavedSeconds
 	c.CostUnknown += d.CostUnknown
+	c.Kinds.add(d.Kinds)
 }
 
 // plausible reports whether these can be the counts of sessions: a damaged line may
 // parse, and its numbers, once added, would spoil the total for good.
 func (c *Counts) plausible() bool {
 	const countMax, secondsMax = 1 << 60, 1e12 // an exabyte, 30,000 years
-	for _, n := range []int64{
+	for _, n := range append(c.Kinds.numbers(),
 		c.Gets, c.Hits, c.Misses.Absent, c.Misses.Damaged, c.Misses.OutputMissing, c.Misses.Unreadable, c.Puts, c.PutErrors, c.HitBytes, c.PutBytes,
 		c.Fetched, c.FetchedBytes, c.RoundTrips, c.RemoteErrors, c.CostUnknown,
-	} {
+	) {
 		if n < 0 || n > countMax {
 			return false
 		}

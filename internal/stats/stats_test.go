@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/stats"
 )
@@ -152,30 +153,48 @@ func key(i int) stats.Key {
 func TestCosts(t *testing.T) {
 	dir := t.TempDir()
 	costs := stats.OpenCosts(dir)
-	if sum, unknown := costs.Sum([]stats.Key{key(1), key(2)}); sum != 0 || unknown != 2 {
-		t.Errorf("empty table: %v, %d unknown", sum, unknown)
+	if sum := costs.Sum([]stats.Key{key(1), key(2)}); sum.Cost != 0 || sum.Unknown != 2 || sum.Kinds[content.Unknown] != 2 || len(sum.NoKind) != 2 {
+		t.Errorf("empty table: %+v", sum)
 	}
-	add := func(m map[stats.Key]time.Duration) {
+	add := func(m map[stats.Key]stats.Fact) {
 		t.Helper()
 		if err := costs.Add(m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	add(map[stats.Key]time.Duration{key(1): time.Second, key(2): 250 * time.Millisecond, key(3): 0, key(4): 1000 * time.Hour})
-	add(map[stats.Key]time.Duration{key(1): 2 * time.Second}) // the last one counts
+	const hour = time.Hour
+	add(map[stats.Key]stats.Fact{
+		key(1): {Cost: time.Second, Kind: content.Package},
+		key(2): {Cost: 250 * time.Millisecond, Kind: content.Vet},
+		key(3): {Kind: content.Message},
+		key(4): {Cost: 1000 * hour},
+		key(6): {Cost: stats.NoCost, Kind: content.Package},
+		key(7): {Cost: time.Second},
+	})
+	add(map[stats.Key]stats.Fact{
+		key(1): {Cost: 2 * time.Second, Kind: content.Package}, // the last one counts
+		key(2): {Cost: stats.NoCost},                           // but not where it knows nothing
+		key(7): {Cost: stats.NoCost, Kind: content.Index},
+	})
 	for _, tt := range []struct {
 		keys    []stats.Key
 		sum     time.Duration
 		unknown int64
+		kind    content.Kind // of the first
+		noKind  int
 	}{
-		{nil, 0, 0},
-		{[]stats.Key{key(1), key(2)}, 2250 * time.Millisecond, 0},
-		{[]stats.Key{key(3)}, 0, 0}, // known to cost nothing
-		{[]stats.Key{key(4)}, (1<<24 - 1) * time.Millisecond, 0},
-		{[]stats.Key{key(1), key(5)}, 2 * time.Second, 1},
+		{nil, 0, 0, content.Unknown, 0},
+		{[]stats.Key{key(1), key(2)}, 2250 * time.Millisecond, 0, content.Package, 0},
+		{[]stats.Key{key(2)}, 250 * time.Millisecond, 0, content.Vet, 0},
+		{[]stats.Key{key(3)}, 0, 0, content.Message, 0}, // known to cost nothing
+		{[]stats.Key{key(4)}, (1<<24 - 2) * time.Millisecond, 0, content.Unknown, 1},
+		{[]stats.Key{key(1), key(5)}, 2 * time.Second, 1, content.Package, 1},
+		{[]stats.Key{key(6)}, 0, 1, content.Package, 0},
+		{[]stats.Key{key(7)}, time.Second, 0, content.Index, 0},
 	} {
-		if sum, unknown := costs.Sum(tt.keys); sum != tt.sum || unknown != tt.unknown {
-			t.Errorf("Sum(%v) = %v, %d; want %v, %d", tt.keys, sum, unknown, tt.sum, tt.unknown)
+		sum := costs.Sum(tt.keys)
+		if sum.Cost != tt.sum || sum.Unknown != tt.unknown || len(sum.NoKind) != tt.noKind || len(tt.keys) > 0 && sum.Kinds[tt.kind] == 0 {
+			t.Errorf("Sum(%v) = %+v; want %+v", tt.keys, sum, tt)
 		}
 	}
 }
@@ -186,25 +205,25 @@ func TestCostsAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	costs := stats.OpenCosts(dir)
 	const n = 100_000
-	all := make(map[stats.Key]time.Duration, n)
+	all := make(map[stats.Key]stats.Fact, n)
 	for i := range n {
-		all[key(i)] = time.Duration(i%1000) * time.Millisecond
+		all[key(i)] = stats.Fact{Cost: time.Duration(i%1000) * time.Millisecond, Kind: content.Kind(i % int(content.Kinds))}
 	}
 	if err := costs.Add(all); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(filepath.Join(dir, "larder", "costs"))
+	info, err := os.Stat(filepath.Join(dir, "larder", "actions"))
 	if err != nil || info.Size() > 1<<20 {
 		t.Fatalf("table: %v, %v", info, err)
 	}
 	known := 0
 	for k, want := range all {
-		sum, unknown := costs.Sum([]stats.Key{k})
-		if unknown == 1 {
+		sum := costs.Sum([]stats.Key{k})
+		if sum.Unknown == 1 {
 			continue
 		}
-		if known++; sum != want {
-			t.Fatalf("cost of %x = %v, want %v", k, sum, want)
+		if known++; sum.Cost != want.Cost || sum.Kinds[want.Kind] != 1 {
+			t.Fatalf("of %x: %+v, want %+v", k, sum, want)
 		}
 		if known == 200 {
 			break
@@ -214,8 +233,8 @@ func TestCostsAreBounded(t *testing.T) {
 	for k := range all {
 		keys = append(keys, k)
 	}
-	if _, unknown := costs.Sum(keys); unknown > n/5 {
-		t.Errorf("%d of %d unknown", unknown, n)
+	if sum := costs.Sum(keys); sum.Unknown > n/5 {
+		t.Errorf("%d of %d unknown", sum.Unknown, n)
 	}
 }
 
@@ -224,24 +243,24 @@ func FuzzCostTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, table []byte, k uint64) {
 		dir := t.TempDir()
 		os.Mkdir(filepath.Join(dir, "larder"), 0o777)
-		os.WriteFile(filepath.Join(dir, "larder", "costs"), table, 0o666)
+		os.WriteFile(filepath.Join(dir, "larder", "actions"), table, 0o666)
 		costs := stats.OpenCosts(dir)
 		costs.Sum([]stats.Key{stats.Key(k)})
-		if err := costs.Add(map[stats.Key]time.Duration{stats.Key(k): time.Second}); err != nil {
+		if err := costs.Add(map[stats.Key]stats.Fact{stats.Key(k): {Cost: time.Second, Kind: content.Vet}}); err != nil {
 			t.Fatal(err)
 		}
-		if sum, unknown := costs.Sum([]stats.Key{stats.Key(k)}); sum != time.Second || unknown != 0 {
-			t.Errorf("Sum = %v, %d", sum, unknown)
+		if sum := costs.Sum([]stats.Key{stats.Key(k)}); sum.Cost != time.Second || sum.Unknown != 0 || sum.Kinds[content.Vet] != 1 {
+			t.Errorf("Sum = %+v", sum)
 		}
 	})
 }
 
 func BenchmarkCostsSum(b *testing.B) {
 	costs := stats.OpenCosts(b.TempDir())
-	all := make(map[stats.Key]time.Duration)
+	all := make(map[stats.Key]stats.Fact)
 	var keys []stats.Key
 	for i := range 2500 {
-		all[key(i)] = time.Second
+		all[key(i)] = stats.Fact{Cost: time.Second, Kind: content.Package}
 		keys = append(keys, key(i))
 	}
 	if err := costs.Add(all); err != nil {

@@ -103,6 +103,28 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 	return a.object(path), nil
 }
 
+// Peek is Get for who only looks: it notes no use, and what it answers may be
+// trimmed at any time.
+func (s *Store) Peek(id entry.ActionID) (entry.Object, error) {
+	data, err := os.ReadFile(fileName(s.options.Dir, id, 'a'))
+	if err != nil {
+		return entry.Object{}, errAbsent
+	}
+	a, err := parseAction(data)
+	if err != nil || a.id != id {
+		return entry.Object{}, &missError{Damaged, err}
+	}
+	path := fileName(s.options.Dir, a.output, 'd')
+	info, err := statFile(path)
+	if err == nil && info.dir {
+		path, info, err = executable(path)
+	}
+	if err != nil || info.size != a.size {
+		return entry.Object{}, &missError{OutputMissing, err}
+	}
+	return a.object(path), nil
+}
+
 // output returns the path of an action's output, and notes its use if that is
 // due (renewed).
 func (s *Store) output(a action) (path string, renewed bool, err error) {

@@ -90,7 +90,7 @@ func hitRate(s *history.Session) string {
 // savedText is what a session saved, as far as it is known.
 func savedText(s *history.Session) string {
 	switch {
-	case s.Hits > 0 && s.CostUnknown == s.Hits:
+	case s.CostUnknown > 0 && s.SavedSeconds == 0:
 		return "not known"
 	case s.CostUnknown > 0:
 		return "over " + formatSeconds(s.SavedSeconds)

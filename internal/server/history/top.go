@@ -91,7 +91,7 @@ func (h *History) NotePuts(ns string, headers []entry.Header) {
 		hd := &headers[i]
 		e := Entry{Action: hd.ActionID, Size: hd.Size, Stored: hd.Stored, Cost: hd.Cost, Linked: hd.Alone, Writer: hd.Writer, Time: hd.Time}
 		var changed bool
-		if hd.Cost > 0 {
+		if hd.Cost >= entry.CostLeast {
 			t.Dearest, changed = place(t.Dearest, e, dearer)
 			t.changed = t.changed || changed
 		}
