@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
@@ -195,6 +196,7 @@ type incoming struct {
 	pending  map[entry.ActionID][]*flight // of the receiving goroutine
 	begun    time.Time
 	progress progress
+	placing  sync.WaitGroup // what has come and is not in the store yet
 }
 
 // receive takes a stream in until its end. What it lands leaves pending; n is how
@@ -253,7 +255,9 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		return nil
 	}
 	counts, ahead := &in.conn.counts, in.ahead
+	in.placing.Add(1)
 	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(err error) {
+		defer in.placing.Done()
 		result := landed
 		if err != nil {
 			result = lacking
@@ -266,6 +270,7 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		in.upstream.land(first, result)
 	})
 	if err != nil {
+		in.placing.Done()
 		return err
 	}
 	in.progress.add(h.Stored)

@@ -22,7 +22,7 @@
 //	        M action    it is not to be had
 //	        T text      a line for the user
 //	        P           still here
-//	        R report    JSON: the answer to E and F
+//	        R report    JSON: the answer to E and F, and how a pull gets on
 package session
 
 import (
@@ -66,6 +66,11 @@ type Hello struct {
 	Manifest string `json:"manifest"` // key of the session's manifest, hexadecimal; "" is none
 	Project  string `json:"project"`  // main module
 	Command  string `json:"command"`  // as the user typed it, for lists of sessions
+
+	// Pull says that this is no build, but wants what is prefetched for one. The
+	// agent reports on it unasked, until it has come (Report.Pending).
+	Pull  bool `json:"pull,omitempty"`
+	Older bool `json:"older,omitempty"` // of a pull: also what only older sessions have used
 }
 
 // A Remote says where entries come from and go to.
@@ -95,10 +100,15 @@ type Report struct {
 	HitsAhead int64  `json:"hits_ahead"`        // of the keys in Used frames, those that had come for the session
 	Breaker   string `json:"breaker,omitempty"` // why nothing is asked of the remote at the moment
 
+	Planned      int64 `json:"planned,omitempty"`       // of a pull: entries that are to come
+	PlannedBytes int64 `json:"planned_bytes,omitempty"` // as sent
+	Pending      bool  `json:"pending,omitempty"`       // of a pull: it goes on
+
 	Queued        int64  `json:"queued"`   // entries that wait to be uploaded
 	Uploaded      int64  `json:"uploaded"` // entries, since the agent started
 	UploadedBytes int64  `json:"uploaded_bytes"`
-	Problem       string `json:"problem,omitempty"` // why uploads do not get on
+	Problem       string `json:"problem,omitempty"` // why uploads do not get on; of a pull, why not all has come
+	Refused       string `json:"refused,omitempty"` // why the remote of the Hello takes no uploads
 }
 
 // A Kind says what a frame is.
