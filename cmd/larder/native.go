@@ -31,6 +31,7 @@ type nativeBuild struct {
 	dir   string // where it is run
 	store string // its GOCACHE
 	prog  string // its GOCACHEPROG: "" if it does run natively
+	tools string // the directory of its tools
 	kind  helper.Kind
 }
 
@@ -38,7 +39,7 @@ type nativeBuild struct {
 func findBuild(ctx context.Context, command gocommand.Command, dir string) (nativeBuild, error) {
 	b := nativeBuild{Command: command, dir: dir}
 	in := command.Dir(dir)
-	cmd := exec.CommandContext(ctx, command.Args[0], append([]string{"env", "-json", "GOCACHE", "GOCACHEPROG"}, helper.KindVariables()...)...)
+	cmd := exec.CommandContext(ctx, command.Args[0], append([]string{"env", "-json", "GOCACHE", "GOCACHEPROG", "GOTOOLDIR"}, helper.KindVariables()...)...)
 	cmd.Dir = in
 	out, err := cmd.Output()
 	env := make(map[string]string)
@@ -48,7 +49,7 @@ func findBuild(ctx context.Context, command gocommand.Command, dir string) (nati
 	if err != nil {
 		return b, fmt.Errorf("run %s env: %w", command.Args[0], err)
 	}
-	b.store, b.prog = env["GOCACHE"], env["GOCACHEPROG"]
+	b.store, b.prog, b.tools = env["GOCACHE"], env["GOCACHEPROG"], env["GOTOOLDIR"]
 	if b.store == "" || b.store == "off" {
 		return b, errors.New("the go command has no GOCACHE")
 	}

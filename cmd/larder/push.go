@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,8 +81,9 @@ type pushed struct {
 // A pushedCommand is what one go command uses.
 type pushedCommand struct {
 	Command string `json:"command"`
-	Used    int    `json:"used"` // entries
-	New     int    `json:"new"`  // of these, put here since the last pull or push
+	Used    int    `json:"used"`              // entries
+	New     int    `json:"new"`               // of these, put here since the last pull or push
+	Unbuilt int    `json:"unbuilt,omitempty"` // packages that are not there as they are now
 }
 
 func (p pushed) write(asJSON bool) {
@@ -108,7 +110,7 @@ func (p pushed) write(asJSON bool) {
 // is nothing that could be, which it has said then.
 func (r nativeRun) queue(ctx context.Context, b nativeBuild) (c pushedCommand, ok bool) {
 	begin := time.Now()
-	used, err := record(ctx, b)
+	used, unbuilt, err := record(ctx, b)
 	if err != nil {
 		r.say(fmt.Sprintf("%v: %v; nothing of it is uploaded", b.Command, err))
 		return c, false
@@ -120,6 +122,9 @@ func (r nativeRun) queue(ctx context.Context, b nativeBuild) (c pushedCommand, o
 		r.say(fmt.Sprintf("%v uses nothing that is in %s; run it first", b.Command, b.store))
 		return c, false
 	}
+	if unbuilt > 0 {
+		r.say(fmt.Sprintf("%v: not built as the sources are now: %s, which no pull will bring", b.Command, count(int64(unbuilt), "package")))
+	}
 	if err := job.Write(r.place); err != nil {
 		r.say(fmt.Sprintf("queue uploads: %v; nothing is uploaded", err))
 		return c, false
@@ -128,7 +133,7 @@ func (r nativeRun) queue(ctx context.Context, b nativeBuild) (c pushedCommand, o
 	if err := marks.Set(key, mark, nil); err != nil {
 		r.say(err.Error() + "; the next push may upload more than is needed")
 	}
-	return pushedCommand{Command: b.String(), Used: len(job.Used), New: fresh}, true
+	return pushedCommand{Command: b.String(), Used: len(job.Used), New: fresh, Unbuilt: unbuilt}, true
 }
 
 // choose fills a job in with what is used, and returns how many entries are new.
@@ -184,29 +189,29 @@ func (r nativeRun) upload(ctx context.Context, p *pushed, limit time.Duration) {
 const recordLimit = 10 * time.Second
 
 // record asks the go command what a build uses, in the order in which it asks for
-// it. It is run once more for that, through the helper, in a way that builds and
-// writes nothing.
-func record(ctx context.Context, b nativeBuild) ([]entry.ActionID, error) {
+// it, and how many packages would have to be compiled. It is run once more for that,
+// through the helper, in a way that builds and writes nothing.
+func record(ctx context.Context, b nativeBuild) (used []entry.ActionID, unbuilt int, err error) {
 	scratch, err := os.MkdirTemp("", "larder-push-")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for the dry run: %w", err)
+		return nil, 0, fmt.Errorf("make a directory for the dry run: %w", err)
 	}
 	defer os.RemoveAll(scratch)
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program's own file: %w", err)
+		return nil, 0, fmt.Errorf("find this program's own file: %w", err)
 	}
 	prog, err := cacheprog.JoinCommand([]string{self, "-dir=" + b.store, "-mode=off", "-stats=false", "-report=false"})
 	if err != nil {
-		return nil, fmt.Errorf("write GOCACHEPROG: %w", err)
+		return nil, 0, fmt.Errorf("write GOCACHEPROG: %w", err)
 	}
 	tools, err := cacheprog.JoinCommand([]string{self, toolVersionArg})
 	if err != nil {
-		return nil, fmt.Errorf("write -toolexec: %w", err)
+		return nil, 0, fmt.Errorf("write -toolexec: %w", err)
 	}
 	log, written := filepath.Join(scratch, "accesses"), filepath.Join(scratch, "written")
 	if err := os.Mkdir(written, 0o700); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	args := b.Dry(tools, written)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -217,18 +222,34 @@ func record(ctx context.Context, b nativeBuild) ([]entry.ActionID, error) {
 	}
 	// A pipe, which the helper has too: go list does not wait for its helper's end,
 	// but Run waits for that of everybody who has the pipe.
-	cmd.Stderr = io.Discard
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	cmd.WaitDelay = recordLimit
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		return nil, err
+		return nil, 0, err
 	}
 	f, err := os.Open(log)
 	if err != nil {
-		return nil, errors.New("the go command has not asked for anything")
+		return nil, 0, errors.New("the go command has not asked for anything")
 	}
 	defer f.Close()
-	return readUsed(bufio.NewScanner(f))
+	used, err = readUsed(bufio.NewScanner(f))
+	return used, compiled(&said, b.tools), err
+}
+
+// compiled is how many packages a dry run would have compiled, or tried to: commands
+// for that are in what it says.
+func compiled(said io.Reader, tools string) (n int) {
+	compiler := filepath.Join(tools, "compile")
+	lines := bufio.NewScanner(said)
+	lines.Buffer(nil, 1<<20) // a command names all files of a package
+	for lines.Scan() {
+		if slices.ContainsFunc(strings.Fields(lines.Text()), func(word string) bool { return strings.TrimSuffix(word, ".exe") == compiler }) {
+			n++
+		}
+	}
+	return n
 }
 
 // readUsed reads which actions were there, or are there now, each once. There are
@@ -254,7 +275,7 @@ func readUsed(lines *bufio.Scanner) (used []entry.ActionID, err error) {
 
 // toolVersionArg has this program stand before the tools that the go command runs
 // (-toolexec): they say which version they are of, which is a part of action IDs,
-// and do nothing else.
+// and otherwise name themselves and fail.
 const toolVersionArg = "tool-version"
 
 // toolVersion runs a tool if it is asked for its version, in either of the two ways
@@ -262,6 +283,7 @@ const toolVersionArg = "tool-version"
 // the exit code.
 func toolVersion(tool []string) int {
 	if len(tool) == 0 || !slices.Contains(tool, "-V=full") && !slices.Contains(tool, "-###") {
+		fmt.Fprintln(os.Stderr, strings.Join(tool, " "))
 		return cli.ExitFail
 	}
 	cmd := exec.Command(tool[0], tool[1:]...)

@@ -71,3 +71,16 @@ func TestChoose(t *testing.T) {
 		t.Errorf("%d new, job %+v", fresh, job)
 	}
 }
+
+// Commands that compile are counted, as go build -n and refused tools name them.
+func TestCompiled(t *testing.T) {
+	tools := "/go/pkg/tool/linux_amd64"
+	const said = "mkdir -p $WORK/b001/\n/go/pkg/tool/linux_amd64/compile -o x -p a\nwrap /go/pkg/tool/linux_amd64/compile -o y\n" +
+		"/go/pkg/tool/linux_amd64/link -o z\n# example.com/compile\n/other/compile x\n"
+	if n := compiled(strings.NewReader(said), tools); n != 2 {
+		t.Errorf("%d packages", n)
+	}
+	if n := compiled(strings.NewReader(strings.Repeat("x", 2<<20)+"\n"), tools); n != 0 {
+		t.Errorf("%d packages", n)
+	}
+}
