@@ -69,9 +69,17 @@ func goEnviron() []string {
 	if os.Getenv("GOCACHE") != "" {
 		return environ
 	}
+	if dir := goCache(); dir != "" {
+		environ = append(environ, "GOCACHE="+dir)
+	}
+	return environ
+}
+
+// goCache is the go command's cache directory, "" if there is no go command.
+func goCache() string {
 	out, err := exec.Command("go", "env", "GOCACHE").Output()
 	if err != nil {
-		return environ
+		return ""
 	}
-	return append(environ, "GOCACHE="+strings.TrimSpace(string(out)))
+	return strings.TrimSpace(string(out))
 }

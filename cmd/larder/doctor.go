@@ -7,7 +7,7 @@ import (
 
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
-	"github.com/larder-build/larder/internal/explain"
+	"github.com/larder-build/larder/internal/gocommand"
 )
 
 func doctorCommand() cli.Command {
@@ -26,7 +26,7 @@ which nothing is built or run. docs/doctor.md tells all that is looked at.`,
 				if len(args) == 0 {
 					args = []string{"go", "test", "./..."}
 				}
-				if _, err := explain.ParseCommand(args); err != nil {
+				if _, err := gocommand.Parse(args); err != nil {
 					return &cli.HintError{Err: &cli.UsageError{What: err.Error()}, Hint: "for example: larder doctor -- go test -race ./..."}
 				}
 				return examine(ctx, flags, args, *asJSON)

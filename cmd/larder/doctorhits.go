@@ -11,7 +11,7 @@ import (
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
 	"github.com/larder-build/larder/internal/doctor"
-	"github.com/larder-build/larder/internal/explain"
+	"github.com/larder-build/larder/internal/gocommand"
 )
 
 // checkHits looks for what costs hits in the checkout in the working directory, for a
@@ -61,7 +61,7 @@ const traceLimit = 4 * time.Second
 // lookAtTests adds what tests read, from a run of the go command that compiles, links
 // and runs nothing.
 func lookAtTests(ctx context.Context, flags *config.Flags, c *doctor.Checkout, args []string, scratch string) {
-	command, err := explain.ParseCommand(args)
+	command, err := gocommand.Parse(args)
 	switch {
 	case err != nil || !command.Pretends():
 		c.Seen = fmt.Sprintf("not looked at: go %s runs no tests", args[1])
@@ -71,7 +71,7 @@ func lookAtTests(ctx context.Context, flags *config.Flags, c *doctor.Checkout, a
 		return
 	}
 	// vet does not decide about a test's result.
-	command, err = explain.ParseCommand(slices.Insert(slices.Clone(args), 2, "-vet=off"))
+	command, err = gocommand.Parse(slices.Insert(slices.Clone(args), 2, "-vet=off"))
 	if err != nil {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
 	"github.com/larder-build/larder/internal/explain"
+	"github.com/larder-build/larder/internal/gocommand"
 )
 
 func explainCommand() cli.Command {
@@ -38,7 +39,7 @@ What is said goes to standard error; the exit code is the go command's own.`,
 			fs.StringVar(&e.save, "save", "", "write what was used to this `file`, for -against")
 			fs.StringVar(&e.against, "against", "", "compare with this `file` of -save, instead of with the past")
 			return func(ctx context.Context, args []string) error {
-				command, err := explain.ParseCommand(args)
+				command, err := gocommand.Parse(args)
 				if err != nil {
 					return &cli.HintError{Err: &cli.UsageError{What: err.Error()}, Hint: "for example: larder explain -- go build ./..."}
 				}
@@ -54,7 +55,7 @@ type explaining struct {
 	save, against string
 }
 
-func (e explaining) run(ctx context.Context, command explain.Command, args []string) error {
+func (e explaining) run(ctx context.Context, command gocommand.Command, args []string) error {
 	var before []*explain.Recording
 	if e.against != "" {
 		r, err := explain.ReadRecording(e.against)
@@ -118,7 +119,7 @@ func (e explaining) keep(history explain.History, r *explain.Recording) (errs []
 }
 
 // question runs the command for its trace, and makes of it what is to be explained.
-func (e explaining) question(ctx context.Context, command explain.Command, args []string, scratch string) (explain.Question, *explain.Recording, error) {
+func (e explaining) question(ctx context.Context, command gocommand.Command, args []string, scratch string) (explain.Question, *explain.Recording, error) {
 	var q explain.Question
 	pretend := pretendNothing
 	if command.Pretends() {
@@ -155,7 +156,7 @@ const (
 )
 
 // traceCommand runs a command for its trace. It may fail: what matters is what it says.
-func traceCommand(ctx context.Context, flags *config.Flags, command explain.Command, scratch, pretend string) (*explain.Trace, error) {
+func traceCommand(ctx context.Context, flags *config.Flags, command gocommand.Command, scratch, pretend string) (*explain.Trace, error) {
 	args := command.Traced(pretend != pretendNothing, filepath.Join(scratch, "written"))
 	name := filepath.Join(scratch, traceFile)
 	out, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o600)

@@ -14,6 +14,9 @@ import (
 	"github.com/larder-build/larder/internal/session"
 )
 
+// flushLimit is how long uploads are waited for without the flag.
+const flushLimit = 5 * time.Minute
+
 func flushCommand() cli.Command {
 	return cli.Command{
 		Name:  "flush",
@@ -22,7 +25,7 @@ func flushCommand() cli.Command {
 away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			flags := config.AddFlags(fs)
-			limit := fs.Duration("limit", 5*time.Minute, "give up after this `duration`; what is left stays queued")
+			limit := fs.Duration("limit", flushLimit, "give up after this `duration`; what is left stays queued")
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(ctx context.Context, args []string) error {
 				if err := cli.NoArgs(args); err != nil {
@@ -32,7 +35,7 @@ away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 				for _, p := range problems {
 					fmt.Fprintf(os.Stderr, "larder: %v\n", p)
 				}
-				report, err := flush(ctx, cfg, *limit)
+				report, err := flush(ctx, cfg, *limit, sayLine)
 				if err == nil && *asJSON {
 					return json.NewEncoder(os.Stdout).Encode(report)
 				}
@@ -45,8 +48,9 @@ away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 	}
 }
 
-// flush waits for uploads, with a progress bar. Nothing queued needs no agent.
-func flush(ctx context.Context, cfg config.Config, limit time.Duration) (session.Report, error) {
+// flush waits for uploads, with a progress bar, and passes what the agent has to say
+// to the user. Nothing queued needs no agent.
+func flush(ctx context.Context, cfg config.Config, limit time.Duration, say func(line string)) (session.Report, error) {
 	place, err := session.FindPlace()
 	if err != nil {
 		return session.Report{}, err
@@ -59,7 +63,8 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration) (session
 	if len(jobs) == 0 {
 		starter = nil // reports only, which are not worth starting one
 	}
-	c, err := session.Connect(ctx, place, starter, session.Hello{Version: cli.Version()}, sayLine)
+	remote, _ := remoteOf(cfg)
+	c, err := session.Connect(ctx, place, starter, session.Hello{Version: cli.Version(), Remote: remote}, say)
 	if starter == nil && errors.Is(err, session.ErrNoAgent) {
 		return session.Report{}, nil
 	}

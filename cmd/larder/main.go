@@ -13,6 +13,9 @@ import (
 
 func main() {
 	args := os.Args[1:]
+	if len(args) > 0 && args[0] == toolVersionArg {
+		os.Exit(toolVersion(args[1:]))
+	}
 	if isHelper(args) {
 		os.Exit(serve(args))
 	}
@@ -44,11 +47,14 @@ Set GOCACHEPROG=larder, or run one command with it: larder run -- go build ./...
 go command's cache protocol on its standard input and output.
 
 Exit codes: 0 done; 1 it could not be done, or damage or a finding was found;
-2 wrong usage. "larder run" ends with its command's own exit code, 126 if that
+2 wrong usage. "larder pull" and "larder push" end with 0 whatever happens to the
+remote. "larder run" ends with its command's own exit code, 126 if that
 cannot be started and 127 if it is not found.`,
 		Commands: []cli.Command{
 			runCommand(),
 			flushCommand(),
+			pullCommand(),
+			pushCommand(),
 			statsCommand(),
 			configCommand(),
 			doctorCommand(),

@@ -178,7 +178,7 @@ func flushRun(ctx context.Context, flags *config.Flags) {
 	if _, ok := remoteOf(cfg); !ok {
 		return
 	}
-	report, err := flush(ctx, cfg, runFlushLimit)
+	report, err := flush(ctx, cfg, runFlushLimit, sayLine)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "larder: %v\n", err)
 	} else if report.Uploaded > 0 {

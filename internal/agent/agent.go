@@ -223,6 +223,23 @@ func (a *agent) upstream(r session.Remote) (*upstream, error) {
 	return u, nil
 }
 
+// refused is why a remote takes no uploads, "" if it does as far as is known.
+func (a *agent) refused(r session.Remote) string {
+	r.ReadOnly = false
+	a.mu.Lock()
+	u := a.upstreams[r]
+	a.mu.Unlock()
+	if u == nil {
+		return ""
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.uploadsOff == nil {
+		return ""
+	}
+	return message(u.uploadsOff)
+}
+
 // openStore returns the store in a directory, and a function that lets go of it.
 func (a *agent) openStore(dir string) (*store.Store, func()) {
 	a.mu.Lock()

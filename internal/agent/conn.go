@@ -37,6 +37,7 @@ type conn struct {
 	filter    *manifest.Filter        // what the server had when the session began; nil: not known
 	later     map[entry.ActionID]bool // what older sessions of the kind have used
 	laterPlan manifest.Plan
+	problem   error // the last one that a request for the session met
 
 	writing sync.Mutex
 	gets    sync.WaitGroup
@@ -49,13 +50,14 @@ type conn struct {
 // counts are a session's numbers.
 type counts struct {
 	fetched, prefetched, fetchedBytes, roundTrips, skipped, filtered, errors, hitsAhead atomic.Int64
+	planned, plannedBytes                                                               atomic.Int64
 }
 
 func (c *counts) report() session.Report {
 	return session.Report{
 		Fetched: c.fetched.Load(), Prefetched: c.prefetched.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		RoundTrips: c.roundTrips.Load(), Skipped: c.skipped.Load(), Filtered: c.filtered.Load(), Errors: c.errors.Load(),
-		HitsAhead: c.hitsAhead.Load(),
+		HitsAhead: c.hitsAhead.Load(), Planned: c.planned.Load(), PlannedBytes: c.plannedBytes.Load(),
 	}
 }
 
@@ -128,6 +130,13 @@ func (a *agent) serve(netConn net.Conn) {
 	c.open(ctx, &work)
 	a.begin(c)
 	defer a.end(c)
+	if c.hello.Pull {
+		work.Add(1)
+		go func() {
+			defer work.Done()
+			c.pull(ctx)
+		}()
+	}
 	work.Add(1)
 	go func() {
 		defer work.Done()
@@ -169,6 +178,9 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 		defer work.Done()
 		defer c.gets.Done()
 		c.upstream.prefetch(ctx, c, key)
+		if c.hello.Pull && c.hello.Older {
+			c.upstream.pullLater(ctx, c)
+		}
 	}()
 }
 
@@ -188,12 +200,7 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 			}()
 		case session.End:
 			c.saveFacts() // the helper is about to sum them up
-			report := c.counts.report()
-			if c.upstream != nil {
-				if why := c.upstream.breaker.Open(); why != nil {
-					report.Breaker = message(why)
-				}
-			}
+			report := c.results()
 			report.Traceparent = c.traced(report)
 			c.report(report)
 		case session.Used:
@@ -239,6 +246,47 @@ func (c *conn) report(r session.Report) {
 	c.send(session.Frame{Kind: session.Results, Text: text})
 }
 
+// results are the session's numbers, and whether the remote answers.
+func (c *conn) results() session.Report {
+	report := c.counts.report()
+	if c.upstream != nil {
+		if why := c.upstream.breaker.Open(); why != nil {
+			report.Breaker = message(why)
+		}
+	}
+	return report
+}
+
+// pull reports on what is prefetched until all of it has come or nothing more will.
+func (c *conn) pull(ctx context.Context) {
+	came := make(chan struct{})
+	go func() { // ends with ctx, as prefetching does
+		defer close(came)
+		c.gets.Wait() // a pull asks for nothing, so this is what is prefetched
+	}()
+	tick := time.NewTicker(flushPulse)
+	defer tick.Stop()
+	defer func() { <-came }()
+	for {
+		select {
+		case <-came:
+			report := c.results()
+			if c.upstream != nil {
+				report.Problem = c.upstream.problemOf(c)
+			}
+			c.saveFacts()
+			c.report(report)
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			report := c.results()
+			report.Pending = true
+			c.report(report)
+		}
+	}
+}
+
 // flush reports on uploads until there are none left.
 func (c *conn) flush(ctx context.Context) {
 	c.agent.uploads.hurry(+1)
@@ -247,6 +295,7 @@ func (c *conn) flush(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		report := c.agent.uploads.report()
+		report.Refused = c.agent.refused(c.hello.Remote)
 		if report.Queued == 0 {
 			c.agent.reports.flush(ctx)
 			c.agent.tracer.Flush(ctx)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/larder-build/larder/internal/content"
@@ -207,6 +208,7 @@ type incoming struct {
 	pending  map[entry.ActionID][]*flight // of the receiving goroutine
 	begun    time.Time
 	progress progress
+	placing  sync.WaitGroup // what has come and is not in the store yet
 }
 
 // receive takes a stream in until its end. What it lands leaves pending; n is how
@@ -266,7 +268,9 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		return nil
 	}
 	counts, ahead := &in.conn.counts, in.ahead
+	in.placing.Add(1)
 	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(kind content.Kind, err error) {
+		defer in.placing.Done()
 		result := landed
 		if err != nil {
 			result = lacking
@@ -282,6 +286,7 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		in.upstream.land(first, result)
 	})
 	if err != nil {
+		in.placing.Done()
 		return err
 	}
 	in.progress.add(h.Stored)

@@ -37,27 +37,36 @@ func (in *incoming) expected(bytes int64) time.Duration {
 // one stream. It closes c.planned as soon as it is known what that brings.
 func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 	pk := prefetchKey{c.store, key}
+	own := &prefetching{planned: c.planned, over: make(chan struct{})}
 	u.mu.Lock()
-	running := u.prefetching[pk]
-	if running == nil {
-		u.prefetching[pk] = c.planned
-	}
-	u.mu.Unlock()
-	if running != nil {
-		select { // the other session's will do
-		case <-running:
+	for running := u.prefetching[pk]; running != nil; running = u.prefetching[pk] {
+		u.mu.Unlock()
+		if !c.hello.Pull {
+			select { // the other session's will do
+			case <-running.planned:
+			case <-ctx.Done():
+			}
+			u.mu.Lock()
+			c.filter = u.filter
+			u.mu.Unlock()
+			close(c.planned)
+			return
+		}
+		select { // the other session may end before all has come; then this one goes on
+		case <-running.over:
 		case <-ctx.Done():
+			close(c.planned)
+			return
 		}
 		u.mu.Lock()
-		c.filter = u.filter
-		u.mu.Unlock()
-		close(c.planned)
-		return
 	}
+	u.prefetching[pk] = own
+	u.mu.Unlock()
 	defer func() {
 		u.mu.Lock()
 		delete(u.prefetching, pk)
 		u.mu.Unlock()
+		close(own.over)
 	}()
 	if u.breaker.Open() != nil {
 		close(c.planned)
@@ -102,6 +111,7 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	in := u.expect(ctx, c, p.Plan[:n])
 	in.span = span
 	span.Number("larder.planned", int64(n))
+	c.expecting(p.Plan[:n])
 	u.mu.Lock()
 	c.later = make(map[entry.ActionID]bool, len(p.Plan)-n)
 	for _, planned := range p.Plan[n:] {
@@ -134,10 +144,11 @@ func (u *upstream) askFilter(ctx context.Context, c *conn, tag string) {
 	}()
 }
 
-// run takes a stream of planned entries in. Where it breaks off after it went well
-// for a while, the rest is asked for once more.
+// run takes a stream of planned entries in, and ends when they are in the store.
+// Where it breaks off after it went well for a while, the rest is asked for once more.
 func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) error {
 	u := in.upstream
+	defer in.placing.Wait()
 	defer in.giveUp(again)
 	for {
 		n, err := in.receive(stream)
@@ -175,6 +186,24 @@ func (u *upstream) fetchLater(ctx context.Context, c *conn) {
 			u.failed(ctx, c, fmt.Errorf("get older entries: %w", err))
 		}
 	}()
+}
+
+// pullLater is fetchLater without a get that has asked for anything.
+func (u *upstream) pullLater(ctx context.Context, c *conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(c.laterPlan) > 0 && c.problem == nil {
+		c.expecting(c.laterPlan)
+		u.fetchLater(ctx, c)
+	}
+}
+
+// expecting notes what is to come, for who pulls it.
+func (c *conn) expecting(plan manifest.Plan) {
+	for _, p := range plan {
+		c.counts.planned.Add(1)
+		c.counts.plannedBytes.Add(p.Stored)
+	}
 }
 
 // have is the filter of what need not be sent: it is in the store or on its way.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -240,6 +241,9 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	if err := u.uploadLinked(ctx, up, j); err != nil {
 		return err
 	}
+	if err := up.dropKnown(ctx, j); err != nil {
+		return up.uploadFailed("ask what is there already", err)
+	}
 	for len(j.Puts) > 0 {
 		if err := u.calm(ctx); err != nil {
 			return err
@@ -265,6 +269,28 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	if err := up.client.MergeManifest(ctx, key, j.Used); err != nil {
 		return up.uploadFailed("upload the manifest", err)
 	}
+	return nil
+}
+
+// dropKnown takes what the server has already out of what a job is unsure of.
+func (up *upstream) dropKnown(ctx context.Context, j *session.Job) error {
+	if j.Unsure <= 0 {
+		return nil
+	}
+	up.mu.Lock()
+	filter, tag := up.filter, up.filterTag
+	up.mu.Unlock()
+	now, _, err := up.client.Filter(ctx, tag)
+	if err != nil {
+		return err
+	}
+	if now != nil { // else it has not changed
+		filter = now
+	}
+	sure := max(len(j.Puts)-j.Unsure, 0)
+	known := func(p session.Put) bool { return filter.Has(p.Action) }
+	j.Puts = append(j.Puts[:sure], slices.DeleteFunc(j.Puts[sure:], known)...)
+	j.Unsure = 0
 	return nil
 }
 

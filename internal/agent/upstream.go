@@ -40,9 +40,9 @@ type upstream struct {
 	costs       float64 // seconds of building, summed over costed actions
 	costed      float64
 	flights     map[flightKey]*flight
-	queue       []*flight                     // to be asked for with the next batch
-	batches     int                           // under way
-	prefetching map[prefetchKey]chan struct{} // closed when planned
+	queue       []*flight // to be asked for with the next batch
+	batches     int       // under way
+	prefetching map[prefetchKey]*prefetching
 	said        map[string]time.Time
 	unsaid      []string
 }
@@ -59,7 +59,7 @@ func newUpstream(a *agent, r session.Remote) (*upstream, error) {
 	u := &upstream{
 		agent: a, remote: r, client: client,
 		flights: make(map[flightKey]*flight), said: make(map[string]time.Time),
-		prefetching: make(map[prefetchKey]chan struct{}),
+		prefetching: make(map[prefetchKey]*prefetching),
 	}
 	u.ctx, u.cancel = context.WithCancel(a.ctx)
 	u.breaker = remote.NewBreaker(
@@ -84,6 +84,9 @@ func (u *upstream) failed(ctx context.Context, c *conn, err error) {
 	}
 	if c != nil {
 		c.counts.errors.Add(1)
+		u.mu.Lock()
+		c.problem = err
+		u.mu.Unlock()
 	}
 	u.agent.log.Warn("request", "remote", u.remote.URL, "error", err)
 	u.breaker.Fail(u.ctx, err)
@@ -91,6 +94,16 @@ func (u *upstream) failed(ctx context.Context, c *conn, err error) {
 	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) || errors.As(err, &token) {
 		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see LARDER_TOKEN_FILE")
 	}
+}
+
+// problemOf is what went wrong for a session, "" if nothing did.
+func (u *upstream) problemOf(c *conn) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c.problem == nil {
+		return ""
+	}
+	return message(c.problem)
 }
 
 // message is the part of an error that a user can do something about.
@@ -176,4 +189,10 @@ type flightKey struct {
 type prefetchKey struct {
 	store *store.Store
 	key   [32]byte
+}
+
+// A prefetching is a prefetch that is under way.
+type prefetching struct {
+	planned chan struct{} // closed when it is known what it brings
+	over    chan struct{} // closed when it has brought it, or will not
 }

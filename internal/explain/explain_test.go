@@ -217,35 +217,3 @@ func TestHistoryIsBounded(t *testing.T) {
 		}
 	}
 }
-
-func TestTracedCommand(t *testing.T) {
-	for _, tt := range []struct{ args, traced, pretending string }{
-		{"go build ./...", "go build -n -p=1 ./...", ""},
-		{"go build -C dir -p 8 -o x -coverprofile=y .", "go build -C dir -n -p=1 -o x -coverprofile=scratch .", ""},
-		{"go test -race -p=3 -coverprofile c.out ./...", "go test -n -p=1 -race -coverprofile=scratch ./...", "go test -p=1 -race -coverprofile=scratch ./..."},
-		{"go test ./... -args -p 3", "go test -n -p=1 ./... -args -p 3", "go test -p=1 ./... -args -p 3"},
-		{"go test -c .", "go test -n -p=1 -c .", ""},
-		{"go test -a .", "go test -n -p=1 -a .", ""},
-		{"go1.25.0 run -p=2 . -p=3", "go1.25.0 run -n -p=1 . -p=3", ""},
-		{"go list -export ./...", "go list -p=1 -export ./...", ""},
-	} {
-		c, err := explain.ParseCommand(strings.Fields(tt.args))
-		if err != nil {
-			t.Errorf("%s: %v", tt.args, err)
-			continue
-		}
-		if got := strings.Join(c.Traced(false, "scratch"), " "); got != tt.traced {
-			t.Errorf("%s: %s, want %s", tt.args, got, tt.traced)
-		}
-		if c.Pretends() != (tt.pretending != "") {
-			t.Errorf("%s: pretends: %v", tt.args, c.Pretends())
-		} else if got := strings.Join(c.Traced(true, "scratch"), " "); c.Pretends() && got != tt.pretending {
-			t.Errorf("%s: %s, want %s", tt.args, got, tt.pretending)
-		}
-	}
-	for _, args := range []string{"", "make", "go", "go env", "go mod tidy"} {
-		if _, err := explain.ParseCommand(strings.Fields(args)); err == nil {
-			t.Errorf("%q can be explained", args)
-		}
-	}
-}

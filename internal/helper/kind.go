@@ -29,6 +29,21 @@ func FindKind() Kind {
 	return k
 }
 
+// KindOf is the kind of the session that a go command with these arguments, its
+// name first, has if it is run in dir with a helper. variable is what "go env"
+// says of KindVariables.
+func KindOf(args []string, dir string, variable func(string) string) Kind {
+	k := Kind{Environ: variable}
+	if knowsParent && len(args) > 0 {
+		k.Args = append([]string{"go"}, args[1:]...) // which go1.25.0 starts, too
+	}
+	k.Module, k.Dir = findModule(dir)
+	return k
+}
+
+// KindVariables are the variables that make a kind.
+func KindVariables() []string { return relevant[:] }
+
 // relevant are the variables that decide about actions. The go command sets them
 // all for its children, as "go env" prints them (cmd/go/main.go, invoke).
 var relevant = [...]string{"GOVERSION", "GOOS", "GOARCH", "GOFLAGS", "GOEXPERIMENT", "CGO_ENABLED", "GOAMD64", "GOARM", "GOARM64"}

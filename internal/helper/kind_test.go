@@ -3,6 +3,8 @@ package helper_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +46,28 @@ func TestKindKey(t *testing.T) {
 	k.Dir = "cmd"
 	if k.Key() == base {
 		t.Error("another directory is of the same kind")
+	}
+}
+
+// A go command's kind can be told beforehand: it is that of its session.
+func TestKindOf(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.com/m\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	env := func(name string) string { return "the " + name }
+	session := helper.Kind{Module: "example.com/m", Dir: "cmd", Environ: env}
+	if runtime.GOOS == "linux" || runtime.GOOS == "darwin" { // elsewhere a session does not know its command
+		session.Args = []string{"go", "build", "-o", "x", "./..."}
+	}
+	for _, name := range []string{"go", "/usr/local/go/bin/go", "go1.25.0"} {
+		k := helper.KindOf([]string{name, "build", "./..."}, filepath.Join(root, "cmd"), env)
+		if k.Key() != session.Key() {
+			t.Errorf("%s is %+v, its session %+v", name, k, session)
+		}
+	}
+	if names := helper.KindVariables(); !slices.Contains(names, "GOVERSION") {
+		t.Errorf("variables %q", names)
 	}
 }
 

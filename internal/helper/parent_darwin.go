@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// knowsParent says whether parentArgs can tell.
+const knowsParent = true
+
 // parentArgs are the arguments of the process that started this one: the go
 // command's. Nil if they cannot be had.
 //

@@ -7,6 +7,9 @@ import (
 	"strconv"
 )
 
+// knowsParent says whether parentArgs can tell.
+const knowsParent = true
+
 // parentArgs are the arguments of the process that started this one: the go
 // command's. Nil if they cannot be had.
 func parentArgs() (args []string) {

@@ -305,5 +305,25 @@ func (c *Client) Flush(ctx context.Context, progress func(Report)) (Report, erro
 	}
 }
 
+// Pull waits until what is prefetched has come, for a connection whose Hello says
+// so, and passes each report of it to progress. It returns the last one; the error
+// is ctx's, or why the connection is over.
+func (c *Client) Pull(ctx context.Context, progress func(Report)) (Report, error) {
+	var last Report
+	for {
+		select {
+		case last = <-c.reports:
+			progress(last)
+			if !last.Pending {
+				return last, nil
+			}
+		case <-c.ended:
+			return last, c.Err()
+		case <-ctx.Done():
+			return last, context.Cause(ctx)
+		}
+	}
+}
+
 // Stop tells the agent to leave, and waits until it has closed its socket.
 func (c *Client) Stop() { c.leave() }

@@ -31,6 +31,9 @@ type Job struct {
 	Outputs []string         `json:"outputs,omitempty"` // absolute paths of files, and of directories of files, that it may have linked
 	Used    []entry.ActionID `json:"-"`                 // what the session used, in the order of first use
 	Puts    []Put            `json:"-"`
+	// Unsure says that the last so many of Puts may be on the server already: they
+	// are sent only if it lacks them.
+	Unsure int `json:"unsure,omitempty"`
 }
 
 // A Put is one entry to upload.

@@ -24,7 +24,7 @@
 //	                    the helper need not ask
 //	        T text      a line for the user
 //	        P           still here
-//	        R report    JSON: the answer to E and F
+//	        R report    JSON: the answer to E and F, and how a pull gets on
 package session
 
 import (
@@ -77,6 +77,11 @@ type Hello struct {
 	// none; Private says that project and command are not to be told to anybody.
 	Traceparent string `json:"traceparent,omitempty"`
 	Private     bool   `json:"private,omitempty"`
+
+	// Pull says that this is no build, but wants what is prefetched for one. The
+	// agent reports on it unasked, until it has come (Report.Pending).
+	Pull  bool `json:"pull,omitempty"`
+	Older bool `json:"older,omitempty"` // of a pull: also what only older sessions have used
 }
 
 // A Remote says where entries come from and go to.
@@ -106,10 +111,15 @@ type Report struct {
 	HitsAhead int64  `json:"hits_ahead"`        // of the keys in Used frames, those that had come for the session
 	Breaker   string `json:"breaker,omitempty"` // why nothing is asked of the remote at the moment
 
+	Planned      int64 `json:"planned,omitempty"`       // of a pull: entries that are to come
+	PlannedBytes int64 `json:"planned_bytes,omitempty"` // as sent
+	Pending      bool  `json:"pending,omitempty"`       // of a pull: it goes on
+
 	Queued        int64  `json:"queued"`   // entries that wait to be uploaded
 	Uploaded      int64  `json:"uploaded"` // entries, since the agent started
 	UploadedBytes int64  `json:"uploaded_bytes"`
-	Problem       string `json:"problem,omitempty"` // why uploads do not get on
+	Problem       string `json:"problem,omitempty"` // why uploads do not get on; of a pull, why not all has come
+	Refused       string `json:"refused,omitempty"` // why the remote of the Hello takes no uploads
 
 	Traceparent string `json:"traceparent,omitempty"` // of the session's span, for its job; "" if it has none
 }
