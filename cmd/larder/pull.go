@@ -144,7 +144,8 @@ func (r nativeRun) fetch(ctx context.Context, b nativeBuild, older bool) (report
 	var lines atomic.Int64
 	hello := session.Hello{
 		Version: cli.Version(), Store: b.store, Remote: r.remote,
-		Manifest: b.kind.Key(), Project: b.kind.Module, Command: b.kind.Command(), Pull: true, Older: older,
+		Manifest: b.kind.Key(), Project: b.kind.Module, Command: b.kind.Command(), Private: !r.cfg.Report,
+		Pull: true, Older: older,
 	}
 	c, err := session.Connect(ctx, r.place, &session.Starter{Place: r.place, Larderd: r.cfg.Larderd}, hello, func(line string) {
 		lines.Add(1)
