@@ -27,7 +27,7 @@ keep() { # NAME VALUE
 
 command -v go >/dev/null || give_up "there is no go command yet (set Go up first)"
 case $(go env GOVERSION) in
-go1.2[0-3]* | go1.1* | devel*) give_up "$(go env GOVERSION) knows no cache programs (Larder needs Go 1.24)" ;;
+go1.2[0-3]* | go1.1*) give_up "$(go env GOVERSION) knows no cache programs (Larder needs Go 1.24)" ;;
 esac
 
 base=${RUNNER_TEMP:-${CI_BUILDS_DIR:-${TMPDIR:-/tmp}}}/larder-setup-$(id -u)
@@ -66,3 +66,4 @@ fi
 [ -z "${LARDER_MODE:-}" ] || keep LARDER_MODE "$LARDER_MODE"
 keep LARDER_LARDERD "$larderd"
 keep GOCACHEPROG "$larder"
+keep GOLANGCI_LINT_CACHEPROG "$larder" # its own results; nobody else reads it

@@ -64,7 +64,8 @@ func Connect(ctx context.Context, place Place, starter *Starter, hello Hello, te
 		}
 		if c.Welcome.Protocol != Protocol {
 			c.Close()
-			return nil, fmt.Errorf("%w: the running one is of version %s, this is %s", ErrNoAgent, c.Welcome.Version, hello.Version)
+			return nil, fmt.Errorf("%w: larderd %s speaks protocol %d and larder %s protocol %d: install both from one version",
+				ErrNoAgent, c.Welcome.Version, c.Welcome.Protocol, hello.Version, Protocol)
 		}
 		return c, nil
 	}
