@@ -97,6 +97,9 @@ func list(ctx context.Context, environ []string) ([]Package, error) {
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // go list has ended well, and its helper, for which it does not wait, has not
+	}
 	if err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\n")
 		return nil, fmt.Errorf("go list ./...: %w: %s", err, first)
