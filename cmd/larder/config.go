@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/larder-build/larder/internal/cli"
@@ -77,9 +76,21 @@ func goEnviron() []string {
 
 // goCache is the go command's cache directory, "" if there is no go command.
 func goCache() string {
-	out, err := exec.Command("go", "env", "GOCACHE").Output()
+	env, _ := goEnv(context.Background(), "go", "", "GOCACHE")
+	return env["GOCACHE"]
+}
+
+// goEnv is what a go command that is run in dir says of variables; with none, of all.
+func goEnv(ctx context.Context, command, dir string, variables ...string) (map[string]string, error) {
+	cmd := exec.CommandContext(ctx, command, append([]string{"env", "-json"}, variables...)...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
 	if err != nil {
-		return ""
+		return nil, err
 	}
-	return strings.TrimSpace(string(out))
+	env := make(map[string]string)
+	if err := json.Unmarshal(out, &env); err != nil {
+		return nil, fmt.Errorf("read what %s env prints: %w", command, err)
+	}
+	return env, nil
 }

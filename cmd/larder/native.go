@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -39,13 +37,7 @@ type nativeBuild struct {
 func findBuild(ctx context.Context, command gocommand.Command, dir string) (nativeBuild, error) {
 	b := nativeBuild{Command: command, dir: dir}
 	in := command.Dir(dir)
-	cmd := exec.CommandContext(ctx, command.Args[0], append([]string{"env", "-json", "GOCACHE", "GOCACHEPROG", "GOTOOLDIR"}, helper.KindVariables()...)...)
-	cmd.Dir = in
-	out, err := cmd.Output()
-	env := make(map[string]string)
-	if err == nil {
-		err = json.Unmarshal(out, &env)
-	}
+	env, err := goEnv(ctx, command.Args[0], in, append([]string{"GOCACHE", "GOCACHEPROG", "GOTOOLDIR"}, helper.KindVariables()...)...)
 	if err != nil {
 		return b, fmt.Errorf("run %s env: %w", command.Args[0], err)
 	}

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"sync"
 	"syscall"
@@ -108,12 +106,8 @@ func completeEnviron() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), environLimit)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", append([]string{"env", "-json", "GOCACHE"}, helper.Variables()...)...).Output()
+	values, err := goEnv(ctx, "go", "", append([]string{"GOCACHE"}, helper.KindVariables()...)...)
 	if err != nil {
-		return
-	}
-	var values map[string]string
-	if json.Unmarshal(out, &values) != nil {
 		return
 	}
 	for name, value := range values {

@@ -41,15 +41,12 @@ func KindOf(args []string, dir string, variable func(string) string) Kind {
 	return k
 }
 
-// KindVariables are the variables that make a kind.
-func KindVariables() []string { return relevant[:] }
-
 // relevant are the variables that decide about actions. The go command sets them
 // all for its children, as "go env" prints them (cmd/go/main.go, invoke).
 var relevant = [...]string{"GOVERSION", "GOOS", "GOARCH", "GOFLAGS", "GOEXPERIMENT", "CGO_ENABLED", "GOAMD64", "GOARM", "GOARM64"}
 
-// Variables are the names of the variables that decide about a Kind's key.
-func Variables() []string { return slices.Clone(relevant[:]) }
+// KindVariables are the names of the variables that decide about a Kind's key.
+func KindVariables() []string { return slices.Clone(relevant[:]) }
 
 // Key is the manifest's key: sessions of one key use nearly the same actions.
 func (k Kind) Key() string {
