@@ -73,22 +73,11 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 	s.session.begin()
 	var nameSpace [nameBytes]byte
 	name := appendName(nameSpace[:0], s.options.Dir, id, 'a')
-	var space [actionSize + 1]byte // one more, to see that a file is too long
-	n, used, err := readFile(name, space[:])
+	a, used, err := readAction(name, id)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return entry.Object{}, errAbsent
-		}
-		return entry.Object{}, &missError{Unreadable, err}
+		return entry.Object{}, err
 	}
-	a, err := parseAction(space[:n])
-	if err != nil {
-		return entry.Object{}, &missError{Damaged, err}
-	}
-	if a.id != id {
-		return entry.Object{}, &missError{Damaged, errors.New("it is another action's")}
-	}
-	path, renewed, err := s.output(a)
+	path, renewed, err := s.output(a, s.stale)
 	if err != nil {
 		return entry.Object{}, err
 	}
@@ -106,28 +95,40 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 // Peek is Get for who only looks: it notes no use, and what it answers may be
 // trimmed at any time.
 func (s *Store) Peek(id entry.ActionID) (entry.Object, error) {
-	data, err := os.ReadFile(fileName(s.options.Dir, id, 'a'))
+	a, _, err := readAction(appendName(nil, s.options.Dir, id, 'a'), id)
 	if err != nil {
-		return entry.Object{}, errAbsent
+		return entry.Object{}, err
 	}
-	a, err := parseAction(data)
-	if err != nil || a.id != id {
-		return entry.Object{}, &missError{Damaged, err}
-	}
-	path := fileName(s.options.Dir, a.output, 'd')
-	info, err := statFile(path)
-	if err == nil && info.dir {
-		path, info, err = executable(path)
-	}
-	if err != nil || info.size != a.size {
-		return entry.Object{}, &missError{OutputMissing, err}
+	path, _, err := s.output(a, func(time.Time) bool { return false })
+	if err != nil {
+		return entry.Object{}, err
 	}
 	return a.object(path), nil
 }
 
-// output returns the path of an action's output, and notes its use if that is
-// due (renewed).
-func (s *Store) output(a action) (path string, renewed bool, err error) {
+// readAction reads an action's file, and when its use was last noted. Its errors
+// are misses.
+func readAction(name []byte, id entry.ActionID) (a action, used time.Time, err error) {
+	var space [actionSize + 1]byte // one more, to see that a file is too long
+	n, used, err := readFile(name, space[:])
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return a, used, errAbsent
+		}
+		return a, used, &missError{Unreadable, err}
+	}
+	if a, err = parseAction(space[:n]); err != nil {
+		return a, used, &missError{Damaged, err}
+	}
+	if a.id != id {
+		return a, used, &missError{Damaged, errors.New("it is another action's")}
+	}
+	return a, used, nil
+}
+
+// output returns the path of an action's output, and notes its use if due says that
+// of when it was last noted (renewed).
+func (s *Store) output(a action, due func(used time.Time) bool) (path string, renewed bool, err error) {
 	path = fileName(s.options.Dir, a.output, 'd')
 	info, err := statFile(path)
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *Store) output(a action) (path string, renewed bool, err error) {
 		}
 		return "", false, &missError{Unreadable, err}
 	}
-	if renewed = s.stale(info.mtime); renewed {
+	if renewed = due(info.mtime); renewed {
 		if err := s.renew(path); errors.Is(err, fs.ErrNotExist) {
 			return "", false, &missError{OutputMissing, err} // trimming has just taken it
 		}
