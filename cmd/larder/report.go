@@ -55,46 +55,46 @@ func writeMarkdown(w io.Writer, command string, t stats.Total, took time.Duratio
 type metric struct {
 	name, help string
 	value      float64
-	kinds      func(stats.KindCounts) int64 // of each kind, where there is no single value
 }
 
 func metrics(t stats.Total) []metric {
 	return []metric{
-		{"larder_go_commands", "Go commands that used the cache.", float64(t.Sessions), nil},
-		{"larder_gets", "Actions that were asked for.", float64(t.Gets), nil},
-		{"larder_hits", "Actions that were there.", float64(t.Hits), nil},
-		{"larder_hits_prefetched", "Hits that the remote had sent before they were asked for.", float64(t.HitsPrefetched), nil},
-		{"larder_hits_remote", "Hits that were waited for.", float64(t.HitsRemote), nil},
-		{"larder_hit_ratio", "Hits per get, between 0 and 1.", t.HitRate(), nil},
-		{"larder_puts", "Outputs that were put.", float64(t.Puts), nil},
-		{"larder_read_bytes", "Bytes of the outputs of hits.", float64(t.HitBytes), nil},
-		{"larder_written_bytes", "Bytes of the outputs that were put.", float64(t.PutBytes), nil},
-		{"larder_fetched_entries", "Entries that came from the remote.", float64(t.Fetched), nil},
-		{"larder_fetched_bytes", "Bytes that came from the remote.", float64(t.FetchedBytes), nil},
-		{"larder_round_trips", "Round trips to the remote.", float64(t.RoundTrips), nil},
-		{"larder_remote_errors", "Requests to the remote that failed.", float64(t.RemoteErrors), nil},
-		{"larder_saved_seconds", "What the hits cost when they were built, summed over actions.", t.SavedSeconds, nil},
-		{"larder_wait_seconds", "What requests spent in Larder, summed.", t.WaitSeconds, nil},
-		{"larder_gained_seconds", "What was saved less what requests spent in Larder.", t.SavedSeconds - t.WaitSeconds, nil},
-		{"larder_build_seconds", "What was built, from misses to their puts, summed.", t.BuildSeconds, nil},
-		{"larder_cost_unknown_hits", "Hits whose cost is not known, and not in what was saved.", float64(t.CostUnknown), nil},
-		{"larder_kind_hits", "Hits by kind of entry.", 0, func(c stats.KindCounts) int64 { return c.Hits }},
-		{"larder_kind_misses", "Misses by kind of entry.", 0, func(c stats.KindCounts) int64 { return c.Misses }},
+		{"larder_go_commands", "Go commands that used the cache.", float64(t.Sessions)},
+		{"larder_gets", "Actions that were asked for.", float64(t.Gets)},
+		{"larder_hits", "Actions that were there.", float64(t.Hits)},
+		{"larder_hits_prefetched", "Hits that the remote had sent before they were asked for.", float64(t.HitsPrefetched)},
+		{"larder_hits_remote", "Hits that were waited for.", float64(t.HitsRemote)},
+		{"larder_hit_ratio", "Hits per get, between 0 and 1.", t.HitRate()},
+		{"larder_puts", "Outputs that were put.", float64(t.Puts)},
+		{"larder_read_bytes", "Bytes of the outputs of hits.", float64(t.HitBytes)},
+		{"larder_written_bytes", "Bytes of the outputs that were put.", float64(t.PutBytes)},
+		{"larder_fetched_entries", "Entries that came from the remote.", float64(t.Fetched)},
+		{"larder_fetched_bytes", "Bytes that came from the remote.", float64(t.FetchedBytes)},
+		{"larder_round_trips", "Round trips to the remote.", float64(t.RoundTrips)},
+		{"larder_remote_errors", "Requests to the remote that failed.", float64(t.RemoteErrors)},
+		{"larder_saved_seconds", "What the hits cost when they were built, summed over actions.", t.SavedSeconds},
+		{"larder_wait_seconds", "What requests spent in Larder, summed.", t.WaitSeconds},
+		{"larder_gained_seconds", "What was saved less what requests spent in Larder.", t.SavedSeconds - t.WaitSeconds},
+		{"larder_build_seconds", "What was built, from misses to their puts, summed.", t.BuildSeconds},
+		{"larder_cost_unknown_hits", "Hits whose cost is not known, and not in what was saved.", float64(t.CostUnknown)},
 	}
 }
 
 // writeOpenMetrics writes a total as OpenMetrics text, which is what GitLab takes
 // as a metrics report (docs.gitlab.com/ci/testing/metrics_reports).
 func writeOpenMetrics(w io.Writer, t stats.Total) {
+	head := func(name, help string) { fmt.Fprintf(w, "# TYPE %s gauge\n# HELP %s %s\n", name, name, help) }
 	for _, m := range metrics(t) {
-		fmt.Fprintf(w, "# TYPE %s gauge\n# HELP %s %s\n", m.name, m.name, m.help)
-		if m.kinds == nil {
-			fmt.Fprintf(w, "%s %g\n", m.name, m.value)
-			continue
-		}
-		for kind, c := range t.Kinds {
-			fmt.Fprintf(w, "%s{kind=%q} %d\n", m.name, content.Kind(kind), m.kinds(c))
-		}
+		head(m.name, m.help)
+		fmt.Fprintf(w, "%s %g\n", m.name, m.value)
+	}
+	head("larder_kind_hits", "Hits by kind of entry.")
+	for kind, c := range t.Kinds {
+		fmt.Fprintf(w, "larder_kind_hits{kind=%q} %d\n", content.Kind(kind), c.Hits)
+	}
+	head("larder_kind_misses", "Misses by kind of entry.")
+	for kind, c := range t.Kinds {
+		fmt.Fprintf(w, "larder_kind_misses{kind=%q} %d\n", content.Kind(kind), c.Misses)
 	}
 	fmt.Fprint(w, "# EOF\n")
 }

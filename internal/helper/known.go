@@ -2,6 +2,7 @@ package helper
 
 import (
 	"cmp"
+	"iter"
 	"os"
 	"slices"
 	"time"
@@ -47,26 +48,38 @@ func (s *Session) notePut(id entry.ActionID, kind content.Kind, put time.Time) t
 	return max(m.entry.Cost, entry.CostNothing)
 }
 
+// hitIDs are the session's hits, each as often as it was asked for.
+func (s *Session) hitIDs() iter.Seq[entry.ActionID] {
+	return func(yield func(entry.ActionID) bool) {
+		for _, ids := range [...][]entry.ActionID{s.hits, s.came} {
+			for _, id := range ids {
+				if !yield(id) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // sum sums up what the session's hits were and had cost. What it has put itself,
 // before a hit or after one because that was not enough (the inputs of a test that
 // has run again), nobody was saved.
 func (s *Session) sum() {
 	keys := make([]stats.Key, 0, len(s.hits)+len(s.came))
-	for _, ids := range [...][]entry.ActionID{s.hits, s.came} {
-		for _, id := range ids {
-			key := stats.KeyOf(id)
-			if m, ok := s.built[key]; ok {
-				s.counts.Kinds[m.entry.Kind].Hits++
-				if !m.asked && !m.entry.Kind.Along() && m.entry.Kind != content.TestInputs {
-					// It was there and was made again. How long that took is not known,
-					// and what is known of the first time stands. (Of a test that has run
-					// again, the cost is its new result's.)
-					m.entry.Cost = stats.NoCost
-					s.built[key] = m
-				}
-				continue
-			}
+	for id := range s.hitIDs() {
+		key := stats.KeyOf(id)
+		m, ok := s.built[key]
+		if !ok {
 			keys = append(keys, key)
+			continue
+		}
+		s.counts.Kinds[m.entry.Kind].Hits++
+		if !m.asked && !m.entry.Kind.Along() && m.entry.Kind != content.TestInputs {
+			// It was there and was made again. How long that took is not known,
+			// and what is known of the first time stands. (Of a test that has run
+			// again, the cost is its new result's.)
+			m.entry.Cost = stats.NoCost
+			s.built[key] = m
 		}
 	}
 	sum := s.costs.Sum(keys)
@@ -121,31 +134,29 @@ func (s *Session) Learn() {
 	}
 	printed := s.printed()
 	facts := make(map[stats.Key]stats.Fact)
-	for _, ids := range [...][]entry.ActionID{s.hits, s.came} {
-		for _, id := range ids {
-			key := stats.KeyOf(id)
-			if !wanted[key] || len(facts) == learnMax {
-				continue
-			}
-			delete(wanted, key)
-			kind, ok := s.look(id)
-			switch {
-			case !ok:
-				continue
-			case printed.by[id]:
-				kind = content.Message
-			case kind != content.Unknown:
-			case printed.of[id]:
-				kind = content.Vet // it found nothing to pass on
-			default:
-				kind = content.Other
-			}
-			fact := stats.Fact{Cost: stats.NoCost, Kind: kind}
-			if kind.Along() {
-				fact.Cost = 0
-			}
-			facts[key] = fact
+	for id := range s.hitIDs() {
+		key := stats.KeyOf(id)
+		if !wanted[key] || len(facts) == learnMax {
+			continue
 		}
+		delete(wanted, key)
+		kind, ok := s.look(id)
+		switch {
+		case !ok:
+			continue
+		case printed.by[id]:
+			kind = content.Message
+		case kind != content.Unknown:
+		case printed.of[id]:
+			kind = content.Vet // it found nothing to pass on
+		default:
+			kind = content.Other
+		}
+		fact := stats.Fact{Cost: stats.NoCost, Kind: kind}
+		if kind.Along() {
+			fact.Cost = 0
+		}
+		facts[key] = fact
 	}
 	s.costs.Add(facts)
 }
@@ -157,10 +168,8 @@ type printed struct{ by, of map[entry.ActionID]bool }
 
 func (s *Session) printed() printed {
 	all := make(map[entry.ActionID]bool, len(s.hits)+len(s.came))
-	for _, ids := range [...][]entry.ActionID{s.hits, s.came} {
-		for _, id := range ids {
-			all[id] = true
-		}
+	for id := range s.hitIDs() {
+		all[id] = true
 	}
 	p := printed{by: make(map[entry.ActionID]bool), of: make(map[entry.ActionID]bool)}
 	for id := range all {
