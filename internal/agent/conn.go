@@ -72,12 +72,8 @@ func (c *conn) noteCame(h *entry.Header, kind content.Kind) {
 	}
 	c.came[stats.KeyOf(h.ActionID)] = true
 	fact := stats.Fact{Cost: h.Cost, Kind: kind}
-	switch {
-	case kind != content.Unknown:
-	case h.Cost == entry.CostNothing: // an empty body, as where it was put (internal/helper, notePut)
-		fact.Kind = content.Message
-	case h.Cost != 0:
-		fact.Kind = content.Vet
+	if kind == content.Unknown && h.Cost != 0 { // who put it without asking has said that it cost nothing
+		fact.Kind = content.OfEmpty(h.Cost != entry.CostNothing)
 	}
 	if h.Cost == 0 && !kind.Along() {
 		fact.Cost = stats.NoCost

@@ -76,6 +76,18 @@ func Of(body []byte) Kind {
 	return sniff(body[:min(len(body), headMax)], body[max(len(body)-tailMax, 0):], int64(len(body)))
 }
 
+// OfEmpty is the kind of an empty body: asked says whether the go command had asked
+// for the action before it put it. It puts nothing but what a tool printed without
+// asking for it first, and of what it asks for only what vet found may be empty. (But
+// for the mark that "go test -coverpkg" leaves where there is no profile, saveOutput in
+// cmd/go/internal/test/test.go: that counts as printed.)
+func OfEmpty(asked bool) Kind {
+	if asked {
+		return Vet
+	}
+	return Message
+}
+
 // A start is what bodies of a kind start with.
 type start struct {
 	text string

@@ -18,11 +18,7 @@ import (
 // The time from an action's miss to its put is what it cost to build. An action that
 // was put without being asked for was left over from the work for another one (the
 // list of a package's sources, what the compiler printed), and cost nothing by
-// itself. An empty body shows no kind; as the go command puts nothing but what a tool
-// printed without asking for it first, and of what it asks for only what vet found
-// may be empty, this tells them apart. (But for the mark that "go test -coverpkg"
-// leaves where there is no profile, saveOutput in cmd/go/internal/test/test.go:
-// that counts as printed.)
+// itself.
 func (s *Session) notePut(id entry.ActionID, kind content.Kind, put time.Time) time.Duration {
 	key := stats.KeyOf(id)
 	m, again := s.built[key]
@@ -30,11 +26,8 @@ func (s *Session) notePut(id entry.ActionID, kind content.Kind, put time.Time) t
 	switch {
 	case kind != content.Unknown:
 		m.entry.Kind = kind
-	case again:
-	case asked:
-		m.entry.Kind = content.Vet
-	default:
-		m.entry.Kind = content.Message
+	case !again:
+		m.entry.Kind = content.OfEmpty(asked)
 	}
 	m.entry.Action = id
 	if asked {
