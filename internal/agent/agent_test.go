@@ -312,6 +312,32 @@ func TestNewToTheServer(t *testing.T) {
 	}
 }
 
+// So it is for a session that waits for another one's prefetch, which ends before it
+// knows anything.
+func TestNewToTheServerAfterAnother(t *testing.T) {
+	tm := startTeam(t)
+	one, two := startMachine(t), startMachine(t)
+	one.build(tm, 0, some)
+	if have := two.getAll(two.connect(tm, key, nil), 0, some); have != some {
+		t.Errorf("%d of %d", have, some)
+	}
+	one.build(tm, some, some+1)
+	tm.proxy.SetRTT(200 * time.Millisecond)
+	before := tm.requests.Load()
+	first := two.connect(tm, key, nil)
+	for tm.requests.Load() == before { // its request has arrived, its answer is on the way
+		time.Sleep(time.Millisecond)
+	}
+	second := two.connect(tm, key, nil)
+	got := make(chan bool)
+	go func() { got <- second.Get(context.Background(), action(some)) }()
+	time.Sleep(20 * time.Millisecond) // else the second has a prefetch of its own, and all is well too
+	first.Close()
+	if !<-got {
+		t.Error("what is new was missed")
+	}
+}
+
 // Where a round trip takes longer than building does, single gets are not worth
 // one; what comes in a stream is.
 func TestFarAway(t *testing.T) {

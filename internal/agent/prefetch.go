@@ -37,17 +37,17 @@ func (in *incoming) expected(bytes int64) time.Duration {
 // one stream. It closes c.planned as soon as it is known what that brings.
 func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 	pk := prefetchKey{c.store, key}
-	own := &prefetching{planned: c.planned, over: make(chan struct{})}
+	own := &prefetching{conn: c, over: make(chan struct{})}
 	u.mu.Lock()
 	for running := u.prefetching[pk]; running != nil; running = u.prefetching[pk] {
 		u.mu.Unlock()
 		if !c.hello.Pull {
 			select { // the other session's will do
-			case <-running.planned:
+			case <-running.conn.planned:
 			case <-ctx.Done():
 			}
 			u.mu.Lock()
-			c.filter = u.filter
+			c.filter = running.conn.filter // none if that session ended too early, not an older one
 			u.mu.Unlock()
 			close(c.planned)
 			return

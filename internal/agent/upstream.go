@@ -193,6 +193,6 @@ type prefetchKey struct {
 
 // A prefetching is a prefetch that is under way.
 type prefetching struct {
-	planned chan struct{} // closed when it is known what it brings
-	over    chan struct{} // closed when it has brought it, or will not
+	conn *conn         // whose it is
+	over chan struct{} // closed when it has brought all, or will not
 }
