@@ -75,7 +75,7 @@ func run(ctx context.Context, length time.Duration, seed uint64, machines int, e
 	}
 	var report soak.Report
 	if each != "" {
-		report, err = lab.Each(ctx, func(f soak.Fault) bool { return wanted.MatchString(f.String()) })
+		report, err = lab.Each(ctx, seed, func(f soak.Fault) bool { return wanted.MatchString(f.String()) })
 	} else {
 		report, err = lab.Run(ctx, machines, seed, length)
 	}

@@ -45,7 +45,7 @@ func (l *Lab) Suffer(ctx context.Context, m *Machine, f Fault, r *rand.Rand) err
 
 // Each has every fault suffered once, by a machine of its own that then uploads
 // what it has made, and reports all that was wrong.
-func (l *Lab) Each(ctx context.Context, match func(Fault) bool) (report Report, err error) {
+func (l *Lab) Each(ctx context.Context, seed uint64, match func(Fault) bool) (report Report, err error) {
 	for i, f := range Faults() {
 		if !match(f) {
 			continue
@@ -56,7 +56,7 @@ func (l *Lab) Each(ctx context.Context, match func(Fault) bool) (report Report, 
 		if machineErr != nil {
 			return report, machineErr
 		}
-		one := l.Suffer(ctx, m, f, rand.New(rand.NewPCG(uint64(i), 0)))
+		one := l.Suffer(ctx, m, f, rand.New(rand.NewPCG(seed, uint64(i))))
 		if one == nil {
 			one = m.Flush(ctx)
 		}

@@ -68,13 +68,16 @@ func (f *fallback) makeDir() error {
 	if err != nil {
 		return err
 	}
+	lock, err := os.Create(filepath.Join(dir, fallbackLock))
+	if err != nil {
+		os.Remove(dir) // without its lock nobody would dare to, ever
+		return err
+	}
+	filelock.Try(lock)
 	if f.lock != nil {
 		f.lock.Close()
 	}
-	f.dir = dir
-	if f.lock, err = os.Create(filepath.Join(dir, fallbackLock)); err == nil {
-		filelock.Try(f.lock)
-	}
+	f.dir, f.lock = dir, lock
 	return nil
 }
 

@@ -55,6 +55,33 @@ func TestPutSurvivesEveryFault(t *testing.T) {
 	}
 }
 
+// No put fails if calls that make files do so now and then, whatever directory
+// they are for: too many files are open, or a disk is in trouble.
+func TestPutSurvivesEveryOtherCreate(t *testing.T) {
+	for first := range 2 {
+		s := store.Open(store.Options{Dir: t.TempDir(), FallbackParent: t.TempDir()})
+		defer s.Close()
+		creates := first
+		s.SetFault(func(op, path string) error {
+			if op != "create" {
+				return nil
+			}
+			if creates++; creates%2 == 0 {
+				return nil
+			}
+			return syscall.EMFILE
+		})
+		for i := range 2 * store.RetryPuts {
+			data := body(byte(i), 1000)
+			path := put(t, s, actionID(i), data)
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, data) {
+				t.Fatalf("%s does not have the body: %v", path, err)
+			}
+			wantHit(t, s, actionID(i), data)
+		}
+	}
+}
+
 // If the fallback directory cannot be written either, that is an error, and
 // nothing wrong is left.
 func TestPutFailsOnlyWithoutFallback(t *testing.T) {

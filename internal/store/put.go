@@ -19,6 +19,12 @@ import (
 // full disk does not write everything twice.
 const retryPuts = 50
 
+// spareTries is how often a file is tried to be made in the fallback directory.
+// It is the last place, and what fails there fails the build, or has the go
+// command say that packages of the standard library do not exist; and where one
+// call fails (too many files are open, a disk is in trouble) the next may not.
+const spareTries = 4
+
 // Put stores body as the output of an action and returns the path of its file.
 // The last put of an action counts.
 //
@@ -147,17 +153,17 @@ func (w *outputWriter) open() error {
 }
 
 // openSpare opens a file in the fallback directory; why is what makes that necessary.
-func (w *outputWriter) openSpare(why error) error {
-	s := w.store
-	if err := s.failed("create", "fallback"); err != nil {
-		return err
+func (w *outputWriter) openSpare(why error) (err error) {
+	for range spareTries {
+		if err = w.store.failed("create", "fallback"); err == nil {
+			w.file, err = w.store.fallback.create("-d", why)
+		}
+		if err == nil {
+			w.name, w.spare = w.file.Name(), true
+			return nil
+		}
 	}
-	f, err := s.fallback.create("-d", why)
-	if err != nil {
-		return err
-	}
-	w.file, w.name, w.spare = f, f.Name(), true
-	return nil
+	return err
 }
 
 // write adds p, which is hashed once whatever happens to the file.
