@@ -71,14 +71,14 @@ func (e explaining) run(ctx context.Context, command gocommand.Command, args []s
 	defer os.RemoveAll(scratch)
 
 	log := filepath.Join(scratch, "accesses")
-	ran, err := runWith(e.flags, args, config.AccessLogVariable+"="+log)
+	ran, err := runWith(ctx, e.flags, args, config.AccessLogVariable+"="+log)
 	if err != nil {
 		return err
 	}
 	if !e.json {
 		writeRun(ran.total, ran.took, false)
 	}
-	flushRun(ctx, e.flags)
+	flushRun(ctx, e.flags, ran.before)
 
 	question, recording, err := e.question(ctx, command, args, scratch)
 	if err == nil {

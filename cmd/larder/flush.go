@@ -35,7 +35,7 @@ away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 				for _, p := range problems {
 					fmt.Fprintf(os.Stderr, "larder: %v\n", p)
 				}
-				report, err := flush(ctx, cfg, *limit, sayLine)
+				report, err := flush(ctx, cfg, *limit, nil, sayLine)
 				if err == nil && *asJSON {
 					return json.NewEncoder(os.Stdout).Encode(report)
 				}
@@ -49,14 +49,15 @@ away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 }
 
 // flush waits for uploads, with a progress bar, and passes what the agent has to say
-// to the user. Nothing queued needs no agent.
-func flush(ctx context.Context, cfg config.Config, limit time.Duration, say func(line string)) (session.Report, error) {
+// to the user. What was uploaded is counted from before on, or, if that is nil, from
+// when flush begins. Nothing queued, and nothing to count, needs no agent.
+func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *session.Report, say func(line string)) (session.Report, error) {
 	place, err := session.FindPlace()
 	if err != nil {
 		return session.Report{}, err
 	}
 	jobs, err := place.Jobs()
-	if err != nil || len(jobs) == 0 && !place.HasNotices() {
+	if err != nil || len(jobs) == 0 && before == nil && !place.HasNotices() {
 		return session.Report{}, err
 	}
 	starter := &session.Starter{Place: place, Larderd: cfg.Larderd}
@@ -76,17 +77,20 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration, say func
 	defer cancel()
 	bar := cli.NewProgress(os.Stderr, "upload")
 	defer bar.End()
-	var first session.Report
 	total := int64(0)
 	report, err := c.Flush(ctx, func(r session.Report) {
-		if total == 0 {
-			first, total = r, r.Queued
+		if before == nil {
+			before = &r
+		} else if before.Uploaded > r.Uploaded {
+			before = new(session.Report) // that was another agent
 		}
 		total = max(total, r.Queued)
 		bar.Set(int(total-r.Queued), int(total))
 	})
-	report.Uploaded -= first.Uploaded
-	report.UploadedBytes -= first.UploadedBytes
+	if before != nil {
+		report.Uploaded -= before.Uploaded
+		report.UploadedBytes -= before.UploadedBytes
+	}
 	if report.Queued > 0 {
 		why := report.Problem
 		switch {
@@ -101,6 +105,23 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration, say func
 		}
 	}
 	return report, err
+}
+
+// uploadsSoFar is what the agent has uploaded, for flush to count from: what a build
+// leaves may be uploaded before anybody waits for it. No agent has uploaded nothing.
+func uploadsSoFar(ctx context.Context) session.Report {
+	place, err := session.FindPlace()
+	if err != nil {
+		return session.Report{}
+	}
+	c, err := session.Connect(ctx, place, nil, session.Hello{Version: cli.Version()}, nil)
+	if err != nil {
+		return session.Report{}
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	report, _ := c.Flush(ctx, func(session.Report) { cancel() })
+	return report
 }
 
 // uploadSummary says what a flush did.

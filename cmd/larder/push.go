@@ -164,7 +164,7 @@ func choose(job *session.Job, dir string, used []entry.ActionID, isNew func(entr
 // upload waits until what was queued is uploaded.
 func (r nativeRun) upload(ctx context.Context, p *pushed, limit time.Duration) {
 	said := false
-	report, err := flush(ctx, r.cfg, limit, func(line string) { // ends before flush does
+	report, err := flush(ctx, r.cfg, limit, nil, func(line string) { // ends before flush does
 		said = true
 		sayLine(line)
 	})

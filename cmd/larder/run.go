@@ -16,6 +16,7 @@ import (
 	"github.com/larder-build/larder/cacheprog"
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/stats"
 )
 
@@ -50,13 +51,13 @@ code is CMD's own.`,
 }
 
 func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool, metricsFile string) error {
-	ran, err := runWith(flags, args)
+	ran, err := runWith(ctx, flags, args)
 	if err != nil {
 		return err
 	}
 	writeRun(ran.total, ran.took, asJSON)
 	reportRun(args, ran.total, ran.took, metricsFile)
-	flushRun(ctx, flags)
+	flushRun(ctx, flags, ran.before)
 	return ran.exit()
 }
 
@@ -69,6 +70,8 @@ type ran struct {
 	code  int // the command's exit code
 	took  time.Duration
 	total stats.Total // of its sessions
+
+	before session.Report // of the agent, when the command began
 }
 
 // exit is the error that ends this program as the command ended.
@@ -80,7 +83,7 @@ func (r ran) exit() error {
 }
 
 // runWith runs a command with the cache on, and more in its environment.
-func runWith(flags *config.Flags, args []string, env ...string) (ran, error) {
+func runWith(ctx context.Context, flags *config.Flags, args []string, env ...string) (ran, error) {
 	log, err := os.CreateTemp("", "larder-run-*.jsonl")
 	if err != nil {
 		return ran{}, fmt.Errorf("make a file for the run's sessions: %w", err)
@@ -98,8 +101,8 @@ func runWith(flags *config.Flags, args []string, env ...string) (ran, error) {
 	if _, set := os.LookupEnv(golangciVariable); !set {
 		cmd.Env = append(cmd.Env, golangciVariable+"="+prog)
 	}
+	r := ran{before: uploadsSoFar(ctx)}
 	begin := time.Now()
-	r := ran{}
 	if r.code, err = wait(cmd); err != nil {
 		return r, err
 	}
@@ -172,13 +175,14 @@ func exitCode(s *os.ProcessState) int {
 // after it, and somebody waits for the job.
 const runFlushLimit = 2 * time.Minute
 
-// flushRun waits until what the run has made is uploaded, and says what is left.
-func flushRun(ctx context.Context, flags *config.Flags) {
+// flushRun waits until what the run has made is uploaded, and says what was, since
+// before, and what is left.
+func flushRun(ctx context.Context, flags *config.Flags, before session.Report) {
 	cfg, _ := config.Load(flags, os.Environ()) // the helpers have named the problems
 	if _, ok := remoteOf(cfg); !ok {
 		return
 	}
-	report, err := flush(ctx, cfg, runFlushLimit, sayLine)
+	report, err := flush(ctx, cfg, runFlushLimit, &before, sayLine)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "larder: %v\n", err)
 	} else if report.Uploaded > 0 {
