@@ -89,8 +89,10 @@ func TestHitsAhead(t *testing.T) {
 	for i := range some / 2 {
 		c.Get(context.Background(), action(i)) // the stream comes in this order
 	}
-	for !m.check(some - 1) {
-		time.Sleep(time.Millisecond)
+	for _, i := range []int{some - 1, some - 2} {
+		if !c.Get(context.Background(), action(i)) { // which waits until it has come
+			t.Fatal("miss")
+		}
 	}
 	used := []stats.Key{stats.KeyOf(action(some - 1)), stats.KeyOf(action(some - 2)), stats.KeyOf(action(some - 1)), stats.KeyOf(action(1000))}
 	if r, ok := c.End(time.Minute, used...); !ok || r.HitsAhead != 2 || r.Breaker != "" {
