@@ -5,13 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"github.com/larder-build/larder/internal/cli"
 	"os"
 	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/larder-build/larder/cacheprog"
+	"github.com/larder-build/larder/internal/cli"
 )
 
 // checkGo looks at the go command and at its wiring to a cache program, as the go

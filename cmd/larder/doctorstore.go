@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/larder-build/larder/internal/cli"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
 	"github.com/larder-build/larder/internal/stats"
 	"github.com/larder-build/larder/internal/store"

@@ -159,23 +159,36 @@ func fromHere(r *http.Request) bool {
 
 // page serves the dashboard, with what requests of the API have in common.
 func (s *Server) page(h http.Handler) http.Handler {
+	busy := func(w http.ResponseWriter) {
+		http.Error(w, "too many requests at once; try again in a second", http.StatusTooManyRequests)
+	}
+	return s.bounded("dashboard", busy, func(_ *statusWriter, p *progress, r *http.Request, _ *auth.Grant) {
+		h.ServeHTTP(p.writer(), r)
+	})
+}
+
+// bounded is what all requests have in common: they are counted, measured and
+// traced, their bodies must get on, and no more than requestsMax are served at a
+// time; busy answers the others. serve sets whose request it is, and may panic then.
+func (s *Server) bounded(name string, busy func(http.ResponseWriter), serve func(*statusWriter, *progress, *http.Request, *auth.Grant)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
 		sw := &statusWriter{ResponseWriter: w}
+		var grant auth.Grant
 		var p *progress
 		r, span := s.trace(r)
 		defer func() {
-			s.metrics.observe("dashboard", sw.code(), auth.Grant{}, time.Since(begin))
-			traced(span, sw, p, auth.Grant{})
+			s.metrics.observe(name, sw.code(), grant, time.Since(begin))
+			traced(span, sw, p, grant)
 		}()
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > requestsMax {
-			http.Error(sw, "too many requests at once; try again in a second", http.StatusTooManyRequests)
+			busy(sw)
 			return
 		}
 		p = newProgress(sw, r)
 		r.Body = p.body()
-		h.ServeHTTP(p.writer(), r)
+		serve(sw, p, r, &grant)
 	})
 }
 
@@ -200,34 +213,20 @@ type operation struct {
 // handler is what all operations have in common: who it is, whether there is
 // room, deadlines, errors, numbers.
 func (s *Server) handler(op operation) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begin := time.Now()
-		sw := &statusWriter{ResponseWriter: w}
-		w = sw
-		var grant auth.Grant
-		var p *progress
-		r, span := s.trace(r)
-		defer func() {
-			s.metrics.observe(op.name, sw.code(), grant, time.Since(begin))
-			traced(span, sw, p, grant)
-		}()
-		defer s.inFlight.Add(-1)
-		if s.inFlight.Add(1) > requestsMax {
-			w.Header().Set("Retry-After", "1")
-			writeError(w, &apiError{status: http.StatusTooManyRequests, code: "busy", message: "too many requests at once; try again in a second"})
-			return
-		}
-		p = newProgress(w, r)
-		r.Body = p.body()
+	busy := func(w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "1")
+		writeError(w, &apiError{status: http.StatusTooManyRequests, code: "busy", message: "too many requests at once; try again in a second"})
+	}
+	return s.bounded(op.name, busy, func(w *statusWriter, p *progress, r *http.Request, grant *auth.Grant) {
 		var err error
-		if grant, err = s.authenticate(bearer(r)); err == nil {
-			err = op.run(p.writer(), r, grant)
+		if *grant, err = s.authenticate(bearer(r)); err == nil {
+			err = op.run(p.writer(), r, *grant)
 		} else {
 			s.metrics.refused.WithLabelValues(refusal(err)).Inc()
 			w.Header().Set("WWW-Authenticate", `Bearer realm="larder"`)
 			err = &apiError{status: http.StatusUnauthorized, code: refusal(err), message: err.Error()}
 		}
-		s.finish(sw, r, op, err)
+		s.finish(w, r, op, err)
 	})
 }
 
