@@ -429,6 +429,33 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A server that lets builds wait does so once: when the first request has stalled,
+// nobody tries another one; and where a stream had begun, once more.
+func TestStalls(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fault      faulttest.Fault
+		roundTrips int64
+	}{
+		"at once":         {faulttest.Fault{Kind: faulttest.Hang}, 1},
+		"in the plan":     {faulttest.Fault{Kind: faulttest.Hang, After: 400}, 1},
+		"in the stream":   {faulttest.Fault{Kind: faulttest.Hang, After: 200_000}, 2},
+		"later in stream": {faulttest.Fault{Kind: faulttest.Hang, After: 1 << 20}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tm := startTeam(t)
+			startMachine(t).build(tm, 0, some)
+			m := startMachine(t)
+			tm.proxy.SetFault(tt.fault)
+			c := m.connect(tm, key, nil)
+			m.getAll(c, 0, some)
+			r, ok := c.End(time.Minute)
+			if !ok || r.RoundTrips != tt.roundTrips || r.Breaker == "" {
+				t.Errorf("report %+v", r)
+			}
+		})
+	}
+}
+
 // A stream that breaks off is taken up where it broke off.
 func TestResume(t *testing.T) {
 	tm := startTeam(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,11 @@ func (in *incoming) expected(bytes int64) time.Duration {
 }
 
 // prefetch has what the session's manifest names, and its store lacks, sent in
-// one stream. It closes c.planned as soon as it is known what that brings.
+// one stream. It closes c.planned as soon as it is known what that brings, or that
+// it brings nothing: after the breaker is open then, so that no get tries, too.
 func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
+	plan := sync.OnceFunc(func() { close(c.planned) })
+	defer plan()
 	pk := prefetchKey{c.store, key}
 	own := &prefetching{conn: c, over: make(chan struct{})}
 	u.mu.Lock()
@@ -49,13 +53,11 @@ func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 			u.mu.Lock()
 			c.filter = running.conn.filter // none if that session ended too early, not an older one
 			u.mu.Unlock()
-			close(c.planned)
 			return
 		}
 		select { // the other session may end before all has come; then this one goes on
 		case <-running.over:
 		case <-ctx.Done():
-			close(c.planned)
 			return
 		}
 		u.mu.Lock()
@@ -69,24 +71,16 @@ func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 		close(own.over)
 	}()
 	if u.breaker.Open() != nil {
-		close(c.planned)
 		return
 	}
-	if err := u.stream(ctx, c, pk); err != nil {
+	if err := u.stream(ctx, c, pk, plan); err != nil {
 		u.failed(ctx, c, err)
 	}
 }
 
-// stream is a prefetch that is not another session's.
-func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
-	planned := false
-	plan := func() {
-		if !planned {
-			planned = true
-			close(c.planned)
-		}
-	}
-	defer plan()
+// stream is a prefetch that is not another session's. It calls plan when it is known
+// what comes. The error is that of asking for it.
+func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey, plan func()) error {
 	u.mu.Lock()
 	tag := u.filterTag
 	u.mu.Unlock()
@@ -125,7 +119,7 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey) error {
 	in.traced(err)
 	u.agent.log.Info("prefetch", "remote", u.remote.URL, "project", c.hello.Project, "planned", n, "bytes", in.progress.bytes.Load(),
 		"older", len(p.Plan)-n, "plan", planTime, "took", time.Since(begin), "error", err)
-	return err
+	return nil
 }
 
 // askFilter asks for a filter that is too large to come with a plan. Until it is
@@ -145,15 +139,27 @@ func (u *upstream) askFilter(ctx context.Context, c *conn, tag string) {
 }
 
 // run takes a stream of planned entries in, and ends when they are in the store.
-// Where it breaks off after it went well for a while, the rest is asked for once more.
-func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) error {
+// Where it breaks off after it went well for a while, the rest is asked for once more;
+// but for the second stall, since builds wait for all of those. An error has been noted (failed) before those who wait hear that nothing comes.
+func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) (err error) {
 	u := in.upstream
 	defer in.placing.Wait()
-	defer in.giveUp(again)
-	for {
+	defer func() {
+		if err != nil {
+			u.failed(in.ctx, in.conn, err)
+		}
+		in.giveUp(again)
+	}()
+	for stalled := false; ; {
 		n, err := in.receive(stream)
 		if err == nil || n == 0 || in.ctx.Err() != nil {
 			return err
+		}
+		if errors.Is(err, remote.ErrStalled) {
+			if stalled {
+				return err
+			}
+			stalled = true
 		}
 		u.agent.log.Warn("a stream broke off", "remote", u.remote.URL, "entries", n, "error", err)
 		in.conn.counts.roundTrips.Add(1)
@@ -177,14 +183,12 @@ func (u *upstream) fetchLater(ctx context.Context, c *conn) {
 		in.span.Number("larder.asked", int64(len(in.pending)))
 		stream, err := u.client.Get(in.ctx, in.rest(plan))
 		if err != nil {
+			u.failed(in.ctx, c, fmt.Errorf("get older entries: %w", err))
 			in.giveUp(again)
 		} else {
 			err = in.run(stream, plan)
 		}
 		in.traced(err)
-		if err != nil {
-			u.failed(ctx, c, fmt.Errorf("get older entries: %w", err))
-		}
 	}()
 }
 

@@ -62,9 +62,9 @@ func newUpstream(a *agent, r session.Remote) (*upstream, error) {
 		prefetching: make(map[prefetchKey]*prefetching),
 	}
 	u.ctx, u.cancel = context.WithCancel(a.ctx)
-	u.breaker = remote.NewBreaker(
-		func(ctx context.Context) error { _, err := client.Capabilities(ctx); return err },
-		func(state string, why error) { a.log.Info("breaker", "remote", r.URL, "state", state, "why", why) })
+	u.breaker = remote.NewBreaker(client.Probe, func(state string, why error, probe time.Duration) {
+		a.log.Info("breaker", "remote", r.URL, "state", state, "why", why, "probe_in", probe)
+	})
 	return u, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"github.com/larder-build/larder/internal/entry"
@@ -24,6 +25,7 @@ const (
 	Reversed      // entries come in the opposite order
 	Statuses      // every other request is answered 500, 503, 429, 507 or 404
 	Nonsense      // answers are text
+	Stuck         // prefetches are never answered, all else is: it looks well
 )
 
 // A Liar stands before a team server and changes what it answers.
@@ -67,6 +69,12 @@ func NewLiar(target string) (*Liar, error) {
 			io.Copy(io.Discard, r.Body)
 			io.WriteString(w, "<html>It works!</html>")
 			return
+		case Stuck:
+			if strings.Contains(r.URL.Path, "/prefetch/") {
+				io.Copy(io.Discard, r.Body) // else it is not seen that the client goes
+				<-r.Context().Done()
+				return
+			}
 		}
 		proxy.ServeHTTP(w, r)
 	})}

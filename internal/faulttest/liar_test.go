@@ -3,12 +3,15 @@ package faulttest_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/faulttest"
@@ -85,5 +88,14 @@ func TestLiar(t *testing.T) {
 	two, _ := get()
 	if (one == http.StatusOK) == (two == http.StatusOK) {
 		t.Errorf("statuses %d and %d: one of two is to fail", one, two)
+	}
+	liar.Tell(faulttest.Stuck)
+	if status, _ := get(); status != http.StatusOK {
+		t.Errorf("status %d of what is not stuck", status)
+	}
+	client := http.Client{Timeout: 50 * time.Millisecond}
+	var stuck net.Error
+	if resp, err := client.Post("http://"+liar.Addr()+"/v1/prefetch/00", "", strings.NewReader("x")); !errors.As(err, &stuck) || !stuck.Timeout() {
+		t.Errorf("answered: %v, %v", resp, err)
 	}
 }

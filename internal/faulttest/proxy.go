@@ -21,7 +21,7 @@ type Kind int
 
 const (
 	None     Kind = iota
-	Hang          // what the client sends is taken, and nothing ever answered
+	Hang          // what the client sends is taken, and nothing answered after After bytes
 	Drop          // connections are closed as soon as they are made
 	Reset         // the connection is reset after After bytes of the answer
 	Truncate      // the connection is closed after After bytes of the answer
@@ -174,10 +174,10 @@ func (p *Proxy) serve(client net.Conn) {
 	p.mu.Lock()
 	hung := p.hung
 	p.mu.Unlock()
-	switch p.fault.Load().Kind {
-	case Drop:
+	switch f := p.fault.Load(); {
+	case f.Kind == Drop:
 		return
-	case Hang:
+	case f.Kind == Hang && f.After == 0:
 		io.Copy(io.Discard, client)
 		<-hung
 		return
@@ -199,6 +199,9 @@ func (p *Proxy) serve(client net.Conn) {
 		server.(*net.TCPConn).CloseWrite()
 	}()
 	p.pump(client, server, &p.down, 0, true)
+	if p.fault.Load().Kind == Hang {
+		<-hung // not even an end is seen
+	}
 	client.Close()
 	both.Wait()
 }
@@ -261,7 +264,7 @@ func (p *Proxy) write(dst net.Conn, b []byte, passed int64, answer bool) bool {
 		within := at >= 0 && at < int64(len(b))
 		switch {
 		case f.Kind == Hang:
-			return true // nothing ever comes
+			b = b[:min(max(at, 0), int64(len(b)))]
 		case f.Kind == Drop, f.Kind == Reset && at < 0:
 			return false
 		case f.Kind == Flip && within:

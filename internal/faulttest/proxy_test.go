@@ -57,6 +57,11 @@ func exchange(p *faulttest.Proxy, data []byte, limit time.Duration) ([]byte, err
 
 const patience = 20 * time.Second
 
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
 func TestFaults(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789"), 100_000)
 	flipped := bytes.Clone(data)
@@ -75,13 +80,14 @@ func TestFaults(t *testing.T) {
 		{"truncate at once", faulttest.Fault{Kind: faulttest.Truncate}, patience, nil, nil},
 		{"flip", faulttest.Fault{Kind: faulttest.Flip, After: 700_001}, patience, flipped, nil},
 		{"reset", faulttest.Fault{Kind: faulttest.Reset, After: 10}, patience, nil, func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }},
-		{"hang", faulttest.Fault{Kind: faulttest.Hang}, 50 * time.Millisecond, nil, func(err error) bool { var e net.Error; return errors.As(err, &e) && e.Timeout() }},
+		{"hang", faulttest.Fault{Kind: faulttest.Hang}, 50 * time.Millisecond, nil, isTimeout},
+		{"hang later", faulttest.Fault{Kind: faulttest.Hang, After: 123_456}, 500 * time.Millisecond, data[:123_456], isTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p.SetFault(tt.fault)
 			got, err := exchange(p, data, tt.limit)
 			if tt.err != nil {
-				if !tt.err(err) {
+				if !tt.err(err) || tt.want != nil && !bytes.Equal(got, tt.want) {
 					t.Errorf("error %v after %d bytes", err, len(got))
 				}
 				return

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -11,11 +12,12 @@ import (
 // succeeded. It is safe for concurrent use.
 type Breaker struct {
 	probe func(context.Context) error
-	log   func(state string, why error)
+	log   func(state string, why error, probe time.Duration)
 
 	mu      sync.Mutex
 	why     error // nil: closed, requests pass
 	probing bool
+	closed  time.Time // when a probe last succeeded
 	ended   sync.WaitGroup
 }
 
@@ -24,10 +26,15 @@ const (
 	// comes after twice the time, at last every lastProbe.
 	firstProbe = time.Second
 	lastProbe  = time.Minute
+	// relapse is how soon after a probe has succeeded a stalled request means that
+	// probes say little of this server: it answers them and lets builds wait. Then
+	// they come every lastProbe, since each that succeeds costs a build StartLimit.
+	relapse = time.Minute
 )
 
-// NewBreaker returns a closed breaker. log is told of each change.
-func NewBreaker(probe func(context.Context) error, log func(state string, why error)) *Breaker {
+// NewBreaker returns a closed breaker. log is told of each change, and how long
+// after it the first probe comes.
+func NewBreaker(probe func(context.Context) error, log func(state string, why error, probe time.Duration)) *Breaker {
 	return &Breaker{probe: probe, log: log}
 }
 
@@ -42,8 +49,12 @@ func (b *Breaker) Open() error {
 func (b *Breaker) Fail(ctx context.Context, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	first := firstProbe
+	if errors.Is(why, ErrStalled) && !b.closed.IsZero() && time.Since(b.closed) < relapse {
+		first = lastProbe
+	}
 	if b.why == nil {
-		b.log("open", why)
+		b.log("open", why, first)
 	}
 	b.why = why
 	if b.probing || ctx.Err() != nil {
@@ -53,12 +64,12 @@ func (b *Breaker) Fail(ctx context.Context, why error) {
 	b.ended.Add(1)
 	go func() {
 		defer b.ended.Done()
-		b.probeUntilUp(ctx)
+		b.probeUntilUp(ctx, first)
 	}()
 }
 
-func (b *Breaker) probeUntilUp(ctx context.Context) {
-	for wait := firstProbe; ; wait = min(2*wait, lastProbe) {
+func (b *Breaker) probeUntilUp(ctx context.Context, first time.Duration) {
+	for wait := first; ; wait = min(2*wait, lastProbe) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -72,8 +83,8 @@ func (b *Breaker) probeUntilUp(ctx context.Context) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.why, b.probing = nil, false
-	b.log("closed", nil)
+	b.why, b.probing, b.closed = nil, false, time.Now()
+	b.log("closed", nil, 0)
 }
 
 // Wait waits for the probes to end, after the context of Fail has.

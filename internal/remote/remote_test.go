@@ -3,6 +3,7 @@ package remote_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -134,8 +135,9 @@ func TestPutGivenUp(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	probes := make(chan error)
-	var states []string
-	b := remote.NewBreaker(func(context.Context) error { return <-probes }, func(state string, _ error) { states = append(states, state) })
+	states := make(chan string, 10)
+	b := remote.NewBreaker(func(context.Context) error { return <-probes },
+		func(state string, _ error, probe time.Duration) { states <- fmt.Sprint(state, " ", probe) })
 	if b.Open() != nil {
 		t.Error("open at first")
 	}
@@ -148,10 +150,26 @@ func TestBreaker(t *testing.T) {
 		t.Error("closed by a failed probe")
 	}
 	probes <- nil
+	for _, want := range []string{"open 1s", "closed 0s"} {
+		if got := <-states; got != want {
+			t.Errorf("state %s, not %s", got, want)
+		}
+	}
+	// What fails at once may be tried again soon; what lets builds wait may not, if
+	// it answers probes all the same.
+	b.Fail(ctx, why)
+	probes <- nil
+	b.Wait()
+	b.Fail(ctx, fmt.Errorf("get: %w", remote.ErrStalled))
+	for _, want := range []string{"open 1s", "closed 0s", "open 1m0s"} {
+		if got := <-states; got != want {
+			t.Errorf("state %s, not %s", got, want)
+		}
+	}
 	cancel()
 	b.Wait()
-	if b.Open() != nil || strings.Join(states, " ") != "open closed" {
-		t.Errorf("open: %v; states %q", b.Open(), states)
+	if !errors.Is(b.Open(), remote.ErrStalled) {
+		t.Errorf("open: %v", b.Open())
 	}
 }
 

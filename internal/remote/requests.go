@@ -3,6 +3,7 @@ package remote
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -48,6 +49,22 @@ func (c *Client) bandwidth() http.Header {
 func (c *Client) Get(ctx context.Context, ids []entry.ActionID) (*Stream, error) {
 	s, _, err := c.stream(ctx, call{path: "v1/get", header: c.bandwidth(), body: bytes.NewReader(join(ids)), typical: true})
 	return s, err
+}
+
+// Probe asks for an entry that is not there, as a build would.
+func (c *Client) Probe(ctx context.Context) error {
+	var id entry.ActionID
+	rand.Read(id[:])
+	s, err := c.Get(ctx, []entry.ActionID{id})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for {
+		if f, err := s.Next(); err != nil || f.Kind == entry.End {
+			return err
+		}
+	}
 }
 
 func join(ids []entry.ActionID) []byte {

@@ -52,6 +52,7 @@ func nothing() error { return nil }
 func networkFaults() (faults []Fault) {
 	for name, f := range map[string]faulttest.Fault{
 		"hangs":                       {Kind: faulttest.Hang},
+		"hangs after 100 kB":          {Kind: faulttest.Hang, After: 100_000},
 		"drops connections":           {Kind: faulttest.Drop},
 		"resets at once":              {Kind: faulttest.Reset},
 		"resets after 100 kB":         {Kind: faulttest.Reset, After: 100_000},
@@ -117,7 +118,7 @@ func lies() (faults []Fault) {
 	for what, name := range map[faulttest.Lie]string{
 		faulttest.WrongBody: "sends wrong bodies with right checksums", faulttest.Damaged: "sends damaged bodies", faulttest.Swapped: "sends the bodies of other actions",
 		faulttest.Doubled: "sends everything twice", faulttest.Reversed: "sends in the opposite order",
-		faulttest.Statuses: "answers errors", faulttest.Nonsense: "is another server",
+		faulttest.Statuses: "answers errors", faulttest.Nonsense: "is another server", faulttest.Stuck: "looks well and is stuck",
 	} {
 		faults = append(faults, Fault{Part: "server", Name: name, Begin: func(_ context.Context, l *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
 			honestly := m.remote
