@@ -53,7 +53,7 @@ func (l *Link) connect(ctx context.Context) *session.Client {
 	if l.client != nil {
 		l.client.Close()
 	}
-	client, err := session.Connect(ctx, l.Place, &l.Starter, l.hello, l.Say)
+	client, err := l.dial(ctx)
 	if err != nil {
 		l.client, l.attempts = nil, attemptsMax
 		l.Say(err.Error() + "; this build goes on without the remote")
@@ -61,6 +61,24 @@ func (l *Link) connect(ctx context.Context) *session.Client {
 	}
 	l.client, l.ever = client, true
 	return client
+}
+
+// inVain is how long a connection must have taken to come to nothing for other
+// sessions to be spared that.
+const inVain = time.Second
+
+// dial connects, unless an agent has just let another session wait for nothing: each
+// go command of a script would wait as long.
+func (l *Link) dial(ctx context.Context) (*session.Client, error) {
+	if l.Place.Silent() {
+		return nil, fmt.Errorf("%w: it did not answer another build a moment ago", session.ErrNoAgent)
+	}
+	begin := time.Now()
+	client, err := session.Connect(ctx, l.Place, &l.Starter, l.hello, l.Say)
+	if err != nil && time.Since(begin) > inVain {
+		l.Place.NoteSilent()
+	}
+	return client, err
 }
 
 // Get has an action brought into the store, and reports whether it is there.
