@@ -25,6 +25,7 @@ import (
 	"github.com/larder-build/larder/internal/agent"
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/faulttest"
+	"github.com/larder-build/larder/internal/remote"
 	"github.com/larder-build/larder/internal/server"
 	"github.com/larder-build/larder/internal/server/auth"
 	"github.com/larder-build/larder/internal/server/disk"
@@ -454,6 +455,31 @@ func TestStalls(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A flush does not wait for a server that hangs for as long as an upload may take.
+func TestFlushHangs(t *testing.T) {
+	tm := startTeam(t)
+	m := startMachine(t)
+	if err := m.put(tm, 0, 1).Write(m.place); err != nil {
+		t.Fatal(err)
+	}
+	tm.proxy.SetFault(faulttest.Fault{Kind: faulttest.Hang})
+	begin := time.Now()
+	r, err := m.flush()
+	if err != nil || r.Queued != 1 || !strings.Contains(r.Problem, remote.ErrStalled.Error()) {
+		t.Errorf("flush: %+v, %v", r, err)
+	}
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("took %v", took)
+	}
+	tm.proxy.SetFault(faulttest.Fault{})
+	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
+		if r, err := m.flush(); err == nil && r.Queued == 0 {
+			return
+		}
+	}
+	t.Error("nothing is uploaded afterwards")
 }
 
 // A stream that breaks off is taken up where it broke off.

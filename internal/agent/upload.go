@@ -224,6 +224,9 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	if off != nil {
 		return nil
 	}
+	if err := up.answers(ctx); err != nil {
+		return up.uploadFailed("upload", err)
+	}
 	s, release := u.agent.openStore(j.Store)
 	defer release()
 	ctx = u.agent.tracer.Join(ctx, j.Traceparent)
@@ -259,6 +262,16 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 		return up.uploadFailed("upload the manifest", err)
 	}
 	return nil
+}
+
+// answers is nil if the remote answers now. To upload to one that hangs takes a minute
+// to fail, as what is sent has to get to a disk, and a flush may be waiting.
+func (up *upstream) answers(ctx context.Context) error {
+	_, err := up.client.Capabilities(ctx)
+	if err != nil {
+		up.failed(ctx, nil, err)
+	}
+	return err
 }
 
 // dropKnown takes what the server has already out of what a job is unsure of.
