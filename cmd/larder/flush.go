@@ -109,9 +109,13 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *
 
 // uploadsSoFar is what the agent has uploaded, for flush to count from: what a build
 // leaves may be uploaded before anybody waits for it. No agent has uploaded nothing.
-func uploadsSoFar(ctx context.Context) session.Report {
+func uploadsSoFar(ctx context.Context, flags *config.Flags) session.Report {
+	cfg, _ := config.Load(flags, os.Environ())
+	if _, ok := remoteOf(cfg); !ok {
+		return session.Report{}
+	}
 	place, err := session.FindPlace()
-	if err != nil {
+	if err != nil || place.Silent() {
 		return session.Report{}
 	}
 	c, err := session.Connect(ctx, place, nil, session.Hello{Version: cli.Version()}, nil)

@@ -101,7 +101,7 @@ func runWith(ctx context.Context, flags *config.Flags, args []string, env ...str
 	if _, set := os.LookupEnv(golangciVariable); !set {
 		cmd.Env = append(cmd.Env, golangciVariable+"="+prog)
 	}
-	r := ran{before: uploadsSoFar(ctx)}
+	r := ran{before: uploadsSoFar(ctx, flags)}
 	begin := time.Now()
 	if r.code, err = wait(cmd); err != nil {
 		return r, err
@@ -181,6 +181,9 @@ func flushRun(ctx context.Context, flags *config.Flags, before session.Report) {
 	cfg, _ := config.Load(flags, os.Environ()) // the helpers have named the problems
 	if _, ok := remoteOf(cfg); !ok {
 		return
+	}
+	if place, err := session.FindPlace(); err == nil && place.Silent() {
+		return // they have said it, and what there is to upload stays queued
 	}
 	report, err := flush(ctx, cfg, runFlushLimit, &before, sayLine)
 	if err != nil {

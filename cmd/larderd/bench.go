@@ -43,7 +43,8 @@ program. A ratio is the median over the rounds. The sections:
 
   cold       a machine with an empty cache, against GOCACHE restored from an
              archive (tar and zstd are needed), at each round trip time
-  edit       the same after an edit to the package with the most dependents
+  edit       the same after an edit to the package with the most dependents, and
+             the native build alone, which no cache can be faster than
   uploading  a cold build with a remote to upload to, against none
   trouble    a cold build with a remote that has nothing, hangs, drops, resets or
              is far away, against none

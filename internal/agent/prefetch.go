@@ -140,7 +140,8 @@ func (u *upstream) askFilter(ctx context.Context, c *conn, tag string) {
 
 // run takes a stream of planned entries in, and ends when they are in the store.
 // Where it breaks off after it went well for a while, the rest is asked for once more;
-// but for the second stall, since builds wait for all of those. An error has been noted (failed) before those who wait hear that nothing comes.
+// but for the second stall, since builds wait for all of those. An error has been
+// noted (failed) before those who wait hear that nothing comes.
 func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) (err error) {
 	u := in.upstream
 	defer in.placing.Wait()

@@ -63,22 +63,12 @@ func (l *Link) connect(ctx context.Context) *session.Client {
 	return client
 }
 
-// inVain is how long a connection must have taken to come to nothing for other
-// sessions to be spared that.
-const inVain = time.Second
-
-// dial connects, unless an agent has just let another session wait for nothing: each
-// go command of a script would wait as long.
+// dial connects, unless that has just been in vain.
 func (l *Link) dial(ctx context.Context) (*session.Client, error) {
 	if l.Place.Silent() {
 		return nil, fmt.Errorf("%w: it did not answer another build a moment ago", session.ErrNoAgent)
 	}
-	begin := time.Now()
-	client, err := session.Connect(ctx, l.Place, &l.Starter, l.hello, l.Say)
-	if err != nil && time.Since(begin) > inVain {
-		l.Place.NoteSilent()
-	}
-	return client, err
+	return session.Connect(ctx, l.Place, &l.Starter, l.hello, l.Say)
 }
 
 // Get has an action brought into the store, and reports whether it is there.

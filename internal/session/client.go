@@ -38,8 +38,21 @@ type Client struct {
 
 // Connect connects to the user's agent, which it starts if there is none (a nil
 // starter is a wish not to), and replaces if it is older than the caller. texts
-// is told of lines for the user. Errors wrap ErrNoAgent.
+// is told of lines for the user. Errors wrap ErrNoAgent; one that took long makes the
+// place Silent.
 func Connect(ctx context.Context, place Place, starter *Starter, hello Hello, texts func(string)) (*Client, error) {
+	begin := time.Now()
+	c, err := connect(ctx, place, starter, hello, texts)
+	if err != nil && time.Since(begin) > inVain {
+		place.noteSilent()
+	}
+	return c, err
+}
+
+// inVain is how long it must have taken to find no agent for others to be spared it.
+const inVain = time.Second
+
+func connect(ctx context.Context, place Place, starter *Starter, hello Hello, texts func(string)) (*Client, error) {
 	hello.Protocol = Protocol
 	for replaced := false; ; replaced = true {
 		conn, err := dial(place.Socket())

@@ -46,22 +46,22 @@ func (p Place) PID() string { return filepath.Join(p.Dir, "agent.pid") }
 // Log is the path of the agent's log.
 func (p Place) Log() string { return filepath.Join(p.Dir, "agent.log") }
 
-// silence is the path of a file that is as old as the last helper that an agent let
-// wait in vain.
+// silence is the path of a file that was written when an agent last let somebody wait.
 func (p Place) silence() string { return filepath.Join(p.Dir, "agent.silent") }
 
-// silentFor is how long helpers do without an agent after that.
+// silentFor is how long builds do without an agent after that.
 const silentFor = time.Minute
 
-// Silent reports whether the agent, or one that was to start, has lately let a
-// helper wait in vain, so that others need not.
+// Silent reports whether the agent, or one that was to start, has lately let somebody
+// wait in vain (Connect), so that others need not: each go command of a script would
+// wait as long.
 func (p Place) Silent() bool {
 	info, err := os.Stat(p.silence())
 	return err == nil && time.Since(info.ModTime()).Abs() < silentFor
 }
 
-// NoteSilent makes Silent true for a while. Where that cannot be written, others wait, too.
-func (p Place) NoteSilent() { os.WriteFile(p.silence(), nil, 0o600) }
+// noteSilent makes Silent true for a while. Where that cannot be written, others wait, too.
+func (p Place) noteSilent() { os.WriteFile(p.silence(), nil, 0o600) }
 
 // Queue is the directory of what is to be uploaded.
 func (p Place) Queue() string { return filepath.Join(p.Dir, "queue") }
