@@ -35,6 +35,7 @@ const fallbackAge = 2 * time.Hour
 func fallbackPrefix() string { return fmt.Sprintf("larder-%d-", os.Getuid()) }
 
 // create makes a file with the given ending; why is what kept it out of the store.
+// After an error it may well succeed the next time (spareTries).
 func (f *fallback) create(ending string, why error) (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -45,16 +46,11 @@ func (f *fallback) create(ending string, why error) (*os.File, error) {
 		f.why = why
 	}
 	f.next++
-	base := fmt.Sprintf("%d%s", f.next, ending)
-	file, err := os.OpenFile(filepath.Join(f.dir, base), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return file, err
+	file, err := os.OpenFile(filepath.Join(f.dir, fmt.Sprintf("%d%s", f.next, ending)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.makeDir() // somebody cleans the temporary directory: the next time there is another one
 	}
-	// Somebody cleans the temporary directory.
-	if err := f.makeDir(); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(filepath.Join(f.dir, base), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return file, err
 }
 
 // makeDir makes the directory and its lock. The go command is given paths in
