@@ -50,7 +50,7 @@ func (b *Breaker) Fail(ctx context.Context, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	first := firstProbe
-	if errors.Is(why, ErrStalled) && !b.closed.IsZero() && time.Since(b.closed) < relapse {
+	if errors.Is(why, ErrStalled) && time.Since(b.closed) < relapse {
 		first = lastProbe
 	}
 	if b.why == nil {
