@@ -107,15 +107,22 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *
 	return report, err
 }
 
+// uploading are the settings of a run that leaves something to upload, unless there
+// is no remote, or an agent that does not answer: the helpers say so, as they name what
+// is wrong with the settings, and what there is to upload stays queued.
+func uploading(flags *config.Flags) (config.Config, bool) {
+	cfg, _ := config.Load(flags, os.Environ())
+	_, remote := remoteOf(cfg)
+	place, err := session.FindPlace()
+	return cfg, remote && (err != nil || !place.Silent())
+}
+
 // uploadsSoFar is what the agent has uploaded, for flush to count from: what a build
 // leaves may be uploaded before anybody waits for it. No agent has uploaded nothing.
 func uploadsSoFar(ctx context.Context, flags *config.Flags) session.Report {
-	cfg, _ := config.Load(flags, os.Environ())
-	if _, ok := remoteOf(cfg); !ok {
-		return session.Report{}
-	}
+	_, ok := uploading(flags)
 	place, err := session.FindPlace()
-	if err != nil || place.Silent() {
+	if !ok || err != nil {
 		return session.Report{}
 	}
 	c, err := session.Connect(ctx, place, nil, session.Hello{Version: cli.Version()}, nil)

@@ -178,12 +178,9 @@ const runFlushLimit = 2 * time.Minute
 // flushRun waits until what the run has made is uploaded, and says what was, since
 // before, and what is left.
 func flushRun(ctx context.Context, flags *config.Flags, before session.Report) {
-	cfg, _ := config.Load(flags, os.Environ()) // the helpers have named the problems
-	if _, ok := remoteOf(cfg); !ok {
+	cfg, ok := uploading(flags)
+	if !ok {
 		return
-	}
-	if place, err := session.FindPlace(); err == nil && place.Silent() {
-		return // they have said it, and what there is to upload stays queued
 	}
 	report, err := flush(ctx, cfg, runFlushLimit, &before, sayLine)
 	if err != nil {
