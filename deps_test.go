@@ -44,7 +44,7 @@ internal/server/auth     github.com/BurntSushi/toml
 internal/server/dashboard internal/config internal/entry internal/server/auth internal/server/disk internal/server/history
 internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs
 internal/server/history  internal/entry internal/stats
-internal/session         internal/entry internal/filelock internal/manifest internal/stats golang.org/x/mod/semver
+internal/session         internal/entry internal/filelock internal/manifest internal/stats
 internal/soak            internal/bench internal/faulttest
 internal/stats           internal/content internal/entry
 internal/store           internal/entry internal/filelock

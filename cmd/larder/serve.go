@@ -76,6 +76,7 @@ func serve(args []string) int {
 	// may wait for the end of its error output. What follows is not theirs.
 	out.Close()
 	cacheprog.Detach()
+	session.DropInherited()
 	if !helping.Asked() {
 		tell()
 	}

@@ -22,11 +22,13 @@ func agentCommand() cli.Command {
 	return cli.Command{
 		Name:  "agent",
 		Short: "be the agent, which larder starts by itself when it is needed",
-		Long: `There is one agent for a user; another one ends at once. It ends by itself when
+		Long: `There is one agent for a user, and another one for each other network namespace,
+other proxy variables, certificates (SSL_CERT_FILE, SSL_CERT_DIR) or limits that the
+user runs builds with; a second one for the same ends at once. It ends by itself when
 it has not been needed for a while and has nothing left to upload.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			idle := fs.Duration("idle", 15*time.Minute, "end after this `duration` without a build")
-			stop := fs.Bool("stop", false, "end the running agent instead; what it has to upload is kept for the next one")
+			stop := fs.Bool("stop", false, "end the user's running agents instead; what they have to upload is kept for the next ones")
 			return func(ctx context.Context, args []string) error {
 				if err := cli.NoArgs(args); err != nil {
 					return err
@@ -36,7 +38,7 @@ it has not been needed for a while and has nothing left to upload.`,
 					return err
 				}
 				if *stop {
-					return stopAgent(ctx, place)
+					return stopAgents(ctx, place)
 				}
 				debug.SetMemoryLimit(agentMemory)
 				log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -48,14 +50,17 @@ it has not been needed for a while and has nothing left to upload.`,
 	}
 }
 
-func stopAgent(ctx context.Context, place session.Place) error {
-	c, err := session.Connect(ctx, place, nil, session.Hello{Version: cli.Version()}, nil)
-	if errors.Is(err, session.ErrNoAgent) {
-		return nil // none runs
+// stopAgents ends the user's agents, in whatever surroundings they were started.
+func stopAgents(ctx context.Context, place session.Place) error {
+	for _, p := range append(place.Others(), place) {
+		c, err := session.Connect(ctx, p, nil, session.Hello{Version: cli.Version()}, nil)
+		if errors.Is(err, session.ErrNoAgent) {
+			continue // none runs
+		}
+		if err != nil {
+			return err
+		}
+		c.Stop()
 	}
-	if err != nil {
-		return err
-	}
-	c.Stop()
 	return nil
 }

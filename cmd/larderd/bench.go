@@ -262,7 +262,12 @@ func (m machine) run(ctx context.Context, program string, args ...string) error 
 
 // wipe makes the machine new. What its agent took in memory is noted first.
 func (m machine) wipe(ctx context.Context) error {
-	if pid, err := os.ReadFile(filepath.Join(m.home(), ".cache", "larder", "agent.pid")); err == nil {
+	pids, _ := filepath.Glob(filepath.Join(m.home(), ".cache", "larder", "*", "agent.pid"))
+	for _, name := range pids {
+		pid, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
 		if n, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil {
 			if peak, err := bench.PeakMemory(n); err == nil {
 				m.b.report.AgentPeak = max(m.b.report.AgentPeak, peak)

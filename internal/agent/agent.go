@@ -7,25 +7,19 @@
 // limits; and that whatever it brings into a store is what its header says.
 // What it has to upload lies in files until the server has it.
 //
-// There is one agent for a user's place (session.Place): it holds the place's
-// lock. It ends when it has had nothing to do for a while, or when a helper of
-// another version asks it to; what sessions it then has, it serves to their end.
+// There is one agent for each world of a user (session.Place): it holds the place's
+// lock. It ends when it has had nothing to do for a while, or when a helper that speaks
+// a later protocol asks it to; what sessions it then has, it serves to their end.
 package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net"
-	"os"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/larder-build/larder/internal/body"
-	"github.com/larder-build/larder/internal/filelock"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/store"
 	"github.com/larder-build/larder/internal/tracing"
@@ -47,7 +41,7 @@ const stuckIdle = time.Hour
 // An agent is a running agent.
 type agent struct {
 	place   session.Place
-	socket  os.FileInfo
+	seat    *seat
 	version string
 	log     *slog.Logger
 	tracer  *tracing.Tracer
@@ -74,41 +68,22 @@ type sharedStore struct {
 // Run is an agent's life. It returns nil at once if another one has the place.
 // When ctx ends it cuts off what is under way; nothing is lost by that.
 func Run(ctx context.Context, o Options) error {
-	if err := o.Place.Make(); err != nil {
-		return fmt.Errorf("prepare the agent's place: %w", err)
-	}
-	lock, err := os.OpenFile(o.Place.Lock(), os.O_RDWR|os.O_CREATE, 0o600)
+	seat, err := takeSeat(o.Place)
 	if err != nil {
-		return fmt.Errorf("prepare the agent's place: %w", err)
+		return fmt.Errorf("take the agent's place: %w", err)
 	}
-	defer lock.Close()
-	if mine, err := filelock.Try(lock); err != nil {
-		return fmt.Errorf("lock the agent's place: %w", err)
-	} else if !mine {
+	if seat == nil {
 		return nil
 	}
-	// Whoever left it does not run any more.
-	if err := os.Remove(o.Place.Socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the old socket: %w", err)
+	o.Log.Info("agent begins", "version", o.Version, "socket", seat.run.Socket())
+	if jobs, err := o.Place.Adopt(); jobs > 0 || err != nil {
+		o.Log.Info("took over what other agents have left", "jobs", jobs, "error", err)
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: o.Place.Socket(), Net: "unix"})
-	if err != nil {
-		return err
-	}
-	socket, err := os.Lstat(o.Place.Socket())
-	if err != nil {
-		return fmt.Errorf("look at the agent's own socket: %w", err)
-	}
-	if err := os.WriteFile(o.Place.PID(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
-		listener.Close()
-		return fmt.Errorf("write the agent's process ID: %w", err)
-	}
-	o.Log.Info("agent begins", "version", o.Version, "socket", o.Place.Socket())
 
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	a := &agent{
-		place: o.Place, socket: socket, version: o.Version, log: o.Log, tracer: o.Tracer, codec: body.NewCodec(), ctx: ctx,
+		place: o.Place, seat: seat, version: o.Version, log: o.Log, tracer: o.Tracer, codec: body.NewCodec(), ctx: ctx,
 		sessions: make(map[*conn]bool), upstreams: make(map[session.Remote]*upstream), stores: make(map[string]*sharedStore),
 		lastUsed: time.Now(),
 	}
@@ -123,16 +98,11 @@ func Run(ctx context.Context, o Options) error {
 		once.Do(func() {
 			// In this order: once the socket is gone another agent may begin, and
 			// once the lock is, it may upload.
-			own := a.reachable() // else what is there is another one's
-			listener.SetUnlinkOnClose(own)
-			listener.Close()
+			free := seat.stopListening()
 			stopUploads()
 			a.uploads.wait()
 			a.reports.wait()
-			if own {
-				os.Remove(o.Place.PID())
-			}
-			lock.Close()
+			free()
 			close(leaving)
 		})
 	}
@@ -149,7 +119,7 @@ func Run(ctx context.Context, o Options) error {
 		a.leaveWhenUseless(o.Idle, leaving)
 	}()
 	for {
-		c, err := listener.Accept()
+		c, err := seat.listener.Accept()
 		if err != nil {
 			break
 		}
@@ -171,13 +141,6 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// reachable reports whether the agent's socket is where helpers look for it, and
-// not one that somebody else has made since.
-func (a *agent) reachable() bool {
-	info, err := os.Lstat(a.place.Socket())
-	return err == nil && os.SameFile(info, a.socket)
-}
-
 // reachableLook is how often an agent looks whether it is reachable: directories
 // for temporary files are swept, caches are removed.
 const reachableLook = time.Second
@@ -196,8 +159,8 @@ func (a *agent) leaveWhenUseless(idle time.Duration, leaving <-chan struct{}) {
 		since := time.Since(a.lastUsed)
 		busy := len(a.sessions) > 0
 		a.mu.Unlock()
-		if !a.reachable() {
-			a.log.Warn("the socket has gone", "socket", a.place.Socket())
+		if !a.seat.reachable() {
+			a.log.Warn("the socket, the lock or the directory has gone", "socket", a.seat.run.Socket())
 		} else if busy || since < idle || since < stuckIdle && !a.uploads.drained() {
 			continue
 		}

@@ -696,7 +696,7 @@ func TestOneAgent(t *testing.T) {
 	if err := <-idle.ended; err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(idle.place.Socket()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(idle.place.Runs()[0].Socket()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its socket: %v", err)
 	}
 }
@@ -705,7 +705,7 @@ func TestOneAgent(t *testing.T) {
 // has made in its place since.
 func TestSocketGone(t *testing.T) {
 	m := startMachine(t)
-	if err := os.Remove(m.place.Socket()); err != nil {
+	if err := os.Remove(m.place.Runs()[0].Socket()); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-m.ended; err != nil {
@@ -713,7 +713,7 @@ func TestSocketGone(t *testing.T) {
 	}
 	m.startAgent(time.Hour)
 	first := m.ended
-	for _, dir := range []string{m.place.Dir, filepath.Dir(m.place.Socket())} {
+	for _, dir := range []string{m.place.Dir, filepath.Dir(m.place.Runs()[0].Socket())} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

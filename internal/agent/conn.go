@@ -113,7 +113,7 @@ func (a *agent) serve(netConn net.Conn) {
 		return
 	}
 	netConn.SetReadDeadline(time.Time{})
-	if !c.write(session.AppendGreeting(nil, session.Welcome{Protocol: session.Protocol, Version: a.version, PID: os.Getpid()})) {
+	if !c.write(session.AppendGreeting(nil, session.Welcome{Protocol: session.Protocol, Version: a.version, World: a.place.World, PID: os.Getpid()})) {
 		return
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
@@ -143,7 +143,7 @@ func (a *agent) serve(netConn net.Conn) {
 
 // open prepares for what the helper has said it is about.
 func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
-	if c.hello.Protocol != session.Protocol || c.hello.Store == "" {
+	if c.hello.Protocol != session.Protocol || c.hello.World != c.agent.place.World || c.hello.Store == "" {
 		close(c.planned)
 		return
 	}

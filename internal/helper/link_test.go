@@ -25,7 +25,7 @@ func TestSilentAgent(t *testing.T) {
 	if err := place.Make(); err != nil {
 		t.Fatal(err)
 	}
-	agent, err := net.Listen("unix", place.Socket())
+	agent, err := net.Listen("unix", place.Runs()[0].Socket())
 	if err != nil {
 		t.Skip(err)
 	}

@@ -38,7 +38,7 @@ type Marks struct {
 // OpenMarks returns the marks. It does no I/O. now is the time of this pull or push.
 func OpenMarks(place session.Place, store string, remote session.Remote, now time.Time) Marks {
 	sum := sha256.Sum256([]byte(store + "\x00" + remote.URL))
-	return Marks{filepath.Join(place.Dir, "native", fmt.Sprintf("%x", sum[:8])), now}
+	return Marks{filepath.Join(place.Base, "native", fmt.Sprintf("%x", sum[:8])), now}
 }
 
 // A Mark is what is kept of the last pull or push of a kind.

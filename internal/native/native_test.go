@@ -35,7 +35,7 @@ func set(t *testing.T, m native.Marks, key string, mark native.Mark, came map[en
 // What was put here since the last pull is new; what a pull has brought is not,
 // whatever its time says.
 func TestNew(t *testing.T) {
-	place := session.Place{Dir: t.TempDir()}
+	place := session.Place{Base: t.TempDir()}
 	ahead, other, old := entry.ActionID{1}, entry.ActionID{2}, entry.ActionID{3}
 	if marks(place, 0).New("build")(entry.ActionID{9}, at(1)) {
 		t.Error("something is new though nothing was pulled")
@@ -86,7 +86,7 @@ func TestNew(t *testing.T) {
 
 // Marks are of one store and one remote, and do not stay for ever.
 func TestMarks(t *testing.T) {
-	place := session.Place{Dir: t.TempDir()}
+	place := session.Place{Base: t.TempDir()}
 	want := mark(0)
 	set(t, marks(place, 0), "build", want, map[entry.ActionID]time.Time{{1}: at(-1)})
 	set(t, marks(place, 0), "elsewhere", native.Mark{Begun: at(0), Dir: "/other"}, nil)
@@ -106,16 +106,16 @@ func TestMarks(t *testing.T) {
 			t.Errorf("%s has %+v", name, mark)
 		}
 	}
-	if files, _ := filepath.Glob(filepath.Join(place.Dir, "native", "*", "*")); len(files) > 0 {
+	if files, _ := filepath.Glob(filepath.Join(place.Base, "native", "*", "*")); len(files) > 0 {
 		t.Errorf("old marks stay: %q", files)
 	}
 }
 
 // A damaged mark is none, and is replaced.
 func TestDamagedMark(t *testing.T) {
-	place := session.Place{Dir: t.TempDir()}
+	place := session.Place{Base: t.TempDir()}
 	set(t, marks(place, 0), "build", mark(0), nil)
-	files, _ := filepath.Glob(filepath.Join(place.Dir, "native", "*", "build.json"))
+	files, _ := filepath.Glob(filepath.Join(place.Base, "native", "*", "build.json"))
 	if len(files) != 1 {
 		t.Fatalf("%q", files)
 	}

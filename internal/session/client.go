@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/mod/semver"
-
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/stats"
@@ -37,7 +35,7 @@ type Client struct {
 }
 
 // Connect connects to the user's agent, which it starts if there is none (a nil
-// starter is a wish not to), and replaces if it is older than the caller. texts
+// starter is a wish not to), and replaces if it speaks an older protocol. texts
 // is told of lines for the user. Errors wrap ErrNoAgent; one that took long makes the
 // place Silent.
 func Connect(ctx context.Context, place Place, starter *Starter, hello Hello, texts func(string)) (*Client, error) {
@@ -53,25 +51,23 @@ func Connect(ctx context.Context, place Place, starter *Starter, hello Hello, te
 const inVain = time.Second
 
 func connect(ctx context.Context, place Place, starter *Starter, hello Hello, texts func(string)) (*Client, error) {
-	hello.Protocol = Protocol
+	hello.Protocol, hello.World = Protocol, place.World
 	for replaced := false; ; replaced = true {
-		conn, err := dial(place.Socket())
-		if err == nil {
-			if err := place.check(); err != nil {
-				conn.Close()
-				return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
-			}
-		} else if starter == nil {
-			return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
-		} else if conn, err = starter.start(ctx); err != nil {
+		conn, err := place.dial()
+		if err != nil && starter != nil && !errors.Is(err, errNotPrivate) {
+			conn, err = starter.start(ctx)
+		}
+		if errors.Is(err, ErrNoAgent) {
 			return nil, err
+		} else if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
 		}
 		c, err := greet(conn, hello, texts)
 		if err != nil {
 			conn.Close()
 			return nil, err
 		}
-		if starter != nil && !replaced && outdated(c.Welcome, hello) {
+		if starter != nil && !replaced && c.Welcome.Protocol < Protocol {
 			c.leave()
 			continue
 		}
@@ -80,20 +76,28 @@ func connect(ctx context.Context, place Place, starter *Starter, hello Hello, te
 			return nil, fmt.Errorf("%w: larderd %s speaks protocol %d and larder %s protocol %d: install both from one version",
 				ErrNoAgent, c.Welcome.Version, c.Welcome.Protocol, hello.Version, Protocol)
 		}
+		if c.Welcome.World != hello.World {
+			c.Close()
+			return nil, fmt.Errorf("%w: the one that answers was started in other surroundings (its network, proxy, certificates or limits)", ErrNoAgent)
+		}
 		return c, nil
 	}
 }
 
-// outdated reports whether the agent is to be replaced by one of this version.
-// Versions that are not released have no order: then whoever comes last is new.
-func outdated(agent Welcome, own Hello) bool {
-	if agent.Protocol != own.Protocol {
-		return agent.Protocol < own.Protocol
+// dial connects to the place's agent, wherever that is.
+func (p Place) dial() (c conn, err error) {
+	err = errors.New("its directories have longer names than sockets may have")
+	for _, r := range p.Runs() {
+		if c, err = dial(r.Socket()); err != nil {
+			continue
+		}
+		if err = checkPrivate(r.dir); err == nil {
+			return c, nil
+		}
+		c.Close()
+		return nil, err
 	}
-	if semver.IsValid(agent.Version) && semver.IsValid(own.Version) {
-		return semver.Compare(agent.Version, own.Version) < 0
-	}
-	return agent.Version != own.Version
+	return nil, err
 }
 
 // greet exchanges greetings and starts reading.

@@ -62,6 +62,7 @@ const FilterBytesMax = 1 << 20
 type Hello struct {
 	Protocol int    `json:"protocol"`
 	Version  string `json:"version"` // of larder
+	World    string `json:"world"`   // the caller's (Place); an agent of another one does nothing for it
 	Store    string `json:"store"`   // absolute path of the local store; "" if this is not a build
 	Remote   Remote `json:"remote"`
 	// Executables says that the go command copies what it is given for a link. It
@@ -95,6 +96,7 @@ type Remote struct {
 type Welcome struct {
 	Protocol int    `json:"protocol"`
 	Version  string `json:"version"`
+	World    string `json:"world"`
 	PID      int    `json:"pid"`
 }
 

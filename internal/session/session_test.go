@@ -175,7 +175,10 @@ func place(t *testing.T) session.Place {
 // listen answers each connection with a greeting and whatever serve does.
 func listen(t *testing.T, p session.Place, welcome session.Welcome, serve func(net.Conn, *bufio.Reader)) {
 	t.Helper()
-	l, err := net.Listen("unix", p.Socket())
+	if welcome.World == "" {
+		welcome.World = p.World
+	}
+	l, err := net.Listen("unix", p.Runs()[0].Socket())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,42 +347,65 @@ func TestMakePrivate(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_CACHE_HOME", home)
-	p, err := session.FindPlace()
-	if err != nil {
+	dir := filepath.Join(home, "larder")
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(p.Dir, 0o755); err != nil {
-		t.Fatal(err)
+	if p, err := session.FindPlace(); err != nil || p.Base != dir {
+		t.Errorf("the place is in %s, %v", p.Base, err)
 	}
-	if err := p.Make(); err != nil {
-		t.Error(err)
-	}
-	if info, err := os.Stat(p.Dir); err != nil || info.Mode().Perm() != 0o700 {
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if err := errors.Join(os.Rename(p.Dir, p.Dir+"2"), os.Symlink(p.Dir+"2", p.Dir)); err != nil {
+	if err := errors.Join(os.Rename(dir, dir+"2"), os.Symlink(dir+"2", dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Make(); err == nil {
-		t.Error("a link is taken")
+	if p, err := session.FindPlace(); err != nil || p.Base == dir {
+		t.Errorf("a link is taken: %s, %v", p.Base, err)
 	}
 }
 
-// A long path is too long for a socket, which then lives elsewhere.
-func TestLongPlace(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", filepath.Join(t.TempDir(), strings.Repeat("long", 30)))
-	t.Setenv("TMPDIR", "/tmp")
-	p, err := session.FindPlace()
-	if err != nil {
-		t.Fatal(err)
+// An agent that speaks an older protocol is asked to leave for another one; one of
+// another version, or of another world, is not.
+func TestReplaces(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		welcome session.Welcome
+		leaves  bool
+		err     string
+	}{
+		{"an older protocol", session.Welcome{Protocol: session.Protocol - 1, Version: "v1.0.0"}, true, "no agent"},
+		{"an older version", session.Welcome{Protocol: session.Protocol, Version: "v0.9.0"}, false, ""},
+		{"a later version", session.Welcome{Protocol: session.Protocol, Version: "v1.1.0"}, false, ""},
+		{"a version without a number", session.Welcome{Protocol: session.Protocol, Version: "devel"}, false, ""},
+		{"another world", session.Welcome{Protocol: session.Protocol, Version: "v1.0.0", World: "x"}, false, "other surroundings"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := place(t)
+			asked := make(chan session.Frame, 1)
+			listen(t, p, tt.welcome, func(c net.Conn, r *bufio.Reader) {
+				if f, err := session.ReadFrame(r); err == nil {
+					asked <- f
+					os.Remove(p.Runs()[0].Socket())
+				}
+			})
+			c, err := session.Connect(context.Background(), p, &session.Starter{Place: p, Larderd: "/bin/false"}, session.Hello{Version: "v1.0.0"}, nil)
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("connecting: %v", err)
+			}
+			if err == nil {
+				c.Close()
+			}
+			select {
+			case f := <-asked:
+				if !tt.leaves || f.Kind != session.Leave {
+					t.Errorf("the agent was sent %q", f.Kind)
+				}
+			default:
+				if tt.leaves {
+					t.Error("the agent was not asked to leave")
+				}
+			}
+		})
 	}
-	if err := p.Make(); err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(filepath.Dir(p.Socket()))
-	l, err := net.Listen("unix", p.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 }

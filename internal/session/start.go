@@ -61,7 +61,7 @@ func (s Starter) start(ctx context.Context) (conn, error) {
 	if err := s.Place.Make(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
 	}
-	starting, err := os.OpenFile(s.Place.Lock()+".start", os.O_RDWR|os.O_CREATE, 0o600)
+	starting, err := os.OpenFile(s.Place.starting(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAgent, err)
 	}
@@ -78,7 +78,7 @@ func (s Starter) start(ctx context.Context) (conn, error) {
 	defer poll.Stop()
 	var again <-chan time.Time
 	for {
-		if c, err := dial(s.Place.Socket()); err == nil {
+		if c, err := s.Place.dial(); err == nil {
 			return c, nil
 		}
 		select {
@@ -116,6 +116,7 @@ func (s Starter) spawn() (ended chan error, err error) {
 		return nil, err
 	}
 	defer log.Close()
+	DropInherited()
 	process, err := os.StartProcess(program, []string{program, "agent"}, &os.ProcAttr{
 		Dir:   s.Place.Dir, // the build's directory may be removed or unmounted
 		Files: []*os.File{null, null, log},

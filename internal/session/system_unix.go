@@ -11,9 +11,20 @@ import (
 )
 
 // private reports whether a directory is this user's alone.
-func private(info fs.FileInfo) bool {
+func private(info fs.FileInfo) bool { return ownedByUser(info) && info.Mode().Perm()&0o077 == 0 }
+
+func ownedByUser(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == os.Getuid() && info.Mode().Perm()&0o077 == 0
+	return ok && int(st.Uid) == os.Getuid()
+}
+
+// writable is nil if files can be made in a directory, as far as the system says.
+func writable(dir string) error {
+	const writeAndSearch = 3 // W_OK | X_OK
+	if err := syscall.Access(dir, writeAndSearch); err != nil {
+		return &os.PathError{Op: "write to", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // A conn is a connection to the agent.

@@ -160,9 +160,8 @@ func agentFaults() []Fault {
 		}},
 		{Part: "agent", Name: "loses its socket again and again", Begin: func(ctx context.Context, _ *Lab, m *Machine, r *rand.Rand) (func() error, error) {
 			return again(ctx, r, func() error {
-				sockets, _ := filepath.Glob(filepath.Join(m.home, "tmp", "larder-agent-*", "agent.sock"))
-				for _, s := range append(sockets, filepath.Join(m.place(), "agent.sock")) {
-					os.Remove(s)
+				for _, seat := range m.seats() {
+					os.Remove(filepath.Join(seat, "agent.sock"))
 				}
 				return nil
 			}), nil

@@ -127,12 +127,20 @@ func removeAll(dir string) (err error) {
 	return err
 }
 
+// seats are the directories of the machine's agents.
+func (m *Machine) seats() []string {
+	seats, _ := filepath.Glob(filepath.Join(m.place(), "*-*"))
+	return seats
+}
+
 func (m *Machine) signalAgent(s syscall.Signal) {
-	text, err := os.ReadFile(filepath.Join(m.place(), "agent.pid"))
-	if err != nil {
-		return
-	}
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 {
-		syscall.Kill(pid, s)
+	for _, seat := range m.seats() {
+		text, err := os.ReadFile(filepath.Join(seat, "agent.pid"))
+		if err != nil {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 {
+			syscall.Kill(pid, s)
+		}
 	}
 }
