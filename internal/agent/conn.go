@@ -283,8 +283,12 @@ func (c *conn) pull(ctx context.Context) {
 	}
 }
 
-// flush reports on uploads until there are none left.
+// flush reports on uploads until there are none left, not by agents that run no more
+// either.
 func (c *conn) flush(ctx context.Context) {
+	if _, err := c.agent.place.Adopt(); err != nil {
+		c.agent.log.Warn("take over what other agents have left", "error", err)
+	}
 	c.agent.uploads.hurry(+1)
 	defer c.agent.uploads.hurry(-1)
 	tick := time.NewTicker(flushPulse)
