@@ -52,6 +52,9 @@ func run(ctx context.Context, length time.Duration, seed uint64, machines int, e
 				err = os.RemoveAll(work)
 			}
 		}()
+		if err := os.Chmod(work, 0o755); err != nil { // other users build here, too
+			return err
+		}
 	}
 	wanted, err := regexp.Compile(each)
 	if err != nil {

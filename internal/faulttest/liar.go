@@ -26,7 +26,12 @@ const (
 	Statuses      // every other request is answered 500, 503, 429, 507 or 404
 	Nonsense      // answers are text
 	Stuck         // prefetches are never answered, all else is: it looks well
+	Forbidden     // a firewall's page, with status 403
+	Small         // bodies of more than SmallBytes are answered 413
 )
+
+// SmallBytes is how large a body Small takes.
+const SmallBytes = 20_000
 
 // A Liar stands before a team server and changes what it answers.
 type Liar struct {
@@ -69,6 +74,19 @@ func NewLiar(target string) (*Liar, error) {
 			io.Copy(io.Discard, r.Body)
 			io.WriteString(w, "<html>It works!</html>")
 			return
+		case Forbidden:
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, "<html>Your administrator does not like this.</html>")
+			return
+		case Small:
+			body, err := io.ReadAll(io.LimitReader(r.Body, SmallBytes+1))
+			if err != nil || len(body) > SmallBytes {
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+				return
+			}
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		case Stuck:
 			if strings.Contains(r.URL.Path, "/prefetch/") {
 				io.Copy(io.Discard, r.Body) // else it is not seen that the client goes

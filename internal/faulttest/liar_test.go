@@ -89,6 +89,21 @@ func TestLiar(t *testing.T) {
 	if (one == http.StatusOK) == (two == http.StatusOK) {
 		t.Errorf("statuses %d and %d: one of two is to fail", one, two)
 	}
+	liar.Tell(faulttest.Forbidden)
+	if status, told := get(); status != http.StatusForbidden {
+		t.Errorf("status %d: %s", status, told)
+	}
+	liar.Tell(faulttest.Small)
+	for size, want := range map[int]int{faulttest.SmallBytes: http.StatusOK, faulttest.SmallBytes + 1: http.StatusRequestEntityTooLarge} {
+		resp, err := http.Post("http://"+liar.Addr()+"/v1/get", "", strings.NewReader(strings.Repeat("x", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("status %d of a body of %d bytes, want %d", resp.StatusCode, size, want)
+		}
+	}
 	liar.Tell(faulttest.Stuck)
 	if status, _ := get(); status != http.StatusOK {
 		t.Errorf("status %d of what is not stuck", status)

@@ -22,7 +22,7 @@ import (
 
 // A Fault is something that is wrong for a while.
 type Fault struct {
-	Part string // what it is wrong with: network, server, agent, helper, store
+	Part string // what it is wrong with: network, server, agent, helper, store, surroundings
 	Name string
 	// Begin makes it so, for m alone where the part is a machine's own. The random
 	// numbers are for moments. What it returns ends it.
@@ -42,7 +42,7 @@ func (f Fault) Local() bool { return f.Part != "network" && f.Part != "server" }
 
 // Faults are all that this machine can be made to have.
 func Faults() []Fault {
-	all := slices.Concat(networkFaults(), lies(), serverFaults(), agentFaults(), storeFaults(), helperFaults())
+	all := slices.Concat(networkFaults(), lies(), serverFaults(), agentFaults(), storeFaults(), helperFaults(), surroundings())
 	slices.SortFunc(all, func(a, b Fault) int { return strings.Compare(a.String(), b.String()) })
 	return all
 }

@@ -57,6 +57,7 @@ type Lab struct {
 
 	mu       sync.Mutex
 	machines int
+	between  []*faulttest.Liar // that stand between one machine and the server
 }
 
 // An outcome is what a visit's go commands did.
@@ -130,6 +131,9 @@ func (l *Lab) Close() error {
 	l.proxy.Close()
 	if l.liar != nil {
 		l.liar.Close()
+	}
+	for _, liar := range l.between {
+		liar.Close()
 	}
 	return l.server.Stop()
 }
