@@ -24,7 +24,7 @@ func checkAgent(ctx context.Context, cfg config.Config) []cli.Finding {
 	}
 	place, err := session.FindPlace()
 	if err != nil {
-		return []cli.Finding{cli.Bad(check, "set HOME or XDG_CACHE_HOME", "%v", err)}
+		return []cli.Finding{cli.Bad(check, "have one directory that this user can write: a home, /var/tmp or /tmp", "%v: builds go on without the remote", err)}
 	}
 	var findings []cli.Finding
 	c, err := session.Connect(ctx, place, nil, session.Hello{Version: cli.Version()}, nil)
