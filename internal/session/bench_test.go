@@ -26,3 +26,15 @@ func BenchmarkLeave(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkFindPlace is what finding the agent's place costs a session that has a remote.
+func BenchmarkFindPlace(b *testing.B) {
+	home := b.TempDir()
+	b.Setenv("HOME", home)
+	b.Setenv("XDG_CACHE_HOME", home)
+	for b.Loop() {
+		if _, err := session.FindPlace(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
