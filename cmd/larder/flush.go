@@ -51,30 +51,89 @@ away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 // flush waits for uploads, with a progress bar, and passes what the agent has to say
 // to the user. What was uploaded is counted from before on, or, if that is nil, from
 // when flush begins. Nothing queued, and nothing to count, needs no agent.
+//
+// Of other worlds (session.Place) it waits for what their agents are about to upload:
+// the run that it is for may have had its builds there.
 func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *session.Report, say func(line string)) (session.Report, error) {
 	place, err := session.FindPlace()
 	if err != nil {
 		return session.Report{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	remote, _ := remoteOf(cfg)
+	f := flushing{hello: session.Hello{Version: cli.Version(), Remote: remote}, say: say}
+	total, err := f.own(ctx, place, cfg.Larderd, before)
+	for _, other := range place.Others() {
+		if jobs, jobsErr := other.Jobs(); jobsErr != nil || len(jobs) == 0 {
+			continue
+		}
+		report, otherErr := f.wait(ctx, other, nil, nil)
+		if errors.Is(otherErr, session.ErrNoAgent) {
+			continue // it waits for the next build there
+		}
+		total.Queued += report.Queued
+		total.Uploaded += report.Uploaded
+		total.UploadedBytes += report.UploadedBytes
+		if total.Problem == "" {
+			total.Problem = report.Problem
+		}
+		if err == nil {
+			err = otherErr
+		}
+	}
+	if total.Queued > 0 {
+		why := total.Problem
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			why = fmt.Sprintf("%v were not enough", limit)
+		case err != nil:
+			why = err.Error()
+		}
+		return total, &cli.HintError{
+			Err:  fmt.Errorf("%d entries are not uploaded: %s; they stay queued", total.Queued, why),
+			Hint: "run \"larder flush\" when the remote can be reached",
+		}
+	}
+	return total, err
+}
+
+// A flushing is what waiting for agents has in common.
+type flushing struct {
+	hello session.Hello
+	say   func(line string)
+}
+
+// own waits for the agent of this world, which it starts if there is something queued
+// that it may upload.
+func (f flushing) own(ctx context.Context, place session.Place, larderd string, before *session.Report) (session.Report, error) {
 	jobs, err := place.Jobs()
+	for _, other := range place.Others() {
+		if place.KinOf(other) {
+			left, _ := other.Jobs() // which an agent takes over, if theirs does not run
+			jobs = append(jobs, left...)
+		}
+	}
 	if err != nil || len(jobs) == 0 && before == nil && !place.HasNotices() {
 		return session.Report{}, err
 	}
-	starter := &session.Starter{Place: place, Larderd: cfg.Larderd}
-	if len(jobs) == 0 {
-		starter = nil // reports only, which are not worth starting one
+	if len(jobs) > 0 {
+		return f.wait(ctx, place, &session.Starter{Place: place, Larderd: larderd}, before)
 	}
-	remote, _ := remoteOf(cfg)
-	c, err := session.Connect(ctx, place, starter, session.Hello{Version: cli.Version(), Remote: remote}, say)
-	if starter == nil && errors.Is(err, session.ErrNoAgent) {
+	report, err := f.wait(ctx, place, nil, before) // reports only, which are not worth starting one
+	if errors.Is(err, session.ErrNoAgent) {
 		return session.Report{}, nil
 	}
+	return report, err
+}
+
+// wait waits for one agent.
+func (f flushing) wait(ctx context.Context, place session.Place, starter *session.Starter, before *session.Report) (session.Report, error) {
+	c, err := session.Connect(ctx, place, starter, f.hello, f.say)
 	if err != nil {
 		return session.Report{}, err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	bar := cli.NewProgress(os.Stderr, "upload")
 	defer bar.End()
 	total := int64(0)
@@ -90,19 +149,6 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *
 	if before != nil {
 		report.Uploaded -= before.Uploaded
 		report.UploadedBytes -= before.UploadedBytes
-	}
-	if report.Queued > 0 {
-		why := report.Problem
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			why = fmt.Sprintf("%v were not enough", limit)
-		case err != nil:
-			why = err.Error()
-		}
-		return report, &cli.HintError{
-			Err:  fmt.Errorf("%d entries are not uploaded: %s; they stay queued", report.Queued, why),
-			Hint: "run \"larder flush\" when the remote can be reached",
-		}
 	}
 	return report, err
 }
