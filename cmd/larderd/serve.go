@@ -36,9 +36,11 @@ type serveOptions struct {
 
 const (
 	// headerLimit is how long a client may take over a request's header, and
-	// keepLimit how long it may keep a connection that it does not use.
+	// keepLimit how long it may keep a connection that it does not use: longer than
+	// load balancers do, which answer 502 when the server ends one that they are about
+	// to use. Google's keep theirs for 10 minutes, others for one.
 	headerLimit    = 10 * time.Second
-	keepLimit      = 2 * time.Minute
+	keepLimit      = 620 * time.Second
 	headerBytesMax = 16 << 10
 	// drainLimit is how long requests that are under way have when the server is
 	// told to end. Ten seconds are what orchestrators give before they kill.
