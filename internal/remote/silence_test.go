@@ -41,9 +41,14 @@ func behind(t *testing.T, handle http.HandlerFunc) (*remote.Client, *faulttest.P
 	return c, p
 }
 
-// emptyStream answers a stream without frames when it has read the request.
+// emptyStream answers a stream without frames when it has read the request, and a
+// manifest that it has it.
 func emptyStream(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
+	if strings.Contains(r.URL.Path, "/manifest/") {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	out := entry.NewStreamWriter(w)
 	if strings.Contains(r.URL.Path, "/prefetch/") {
 		out.Blob(manifest.Plan(nil).Append(nil))

@@ -87,7 +87,9 @@ func TestRetryAfter(t *testing.T) {
 		if bodies = append(bodies, string(body)); len(bodies) == 1 {
 			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(http.StatusTooManyRequests)
+			return
 		}
+		w.WriteHeader(http.StatusNoContent)
 	})
 	if err := merge(c); err != nil || len(bodies) != 2 || bodies[0] != bodies[1] || len(bodies[0]) != entry.HashSize {
 		t.Errorf("%v, %d bodies", err, len(bodies))
