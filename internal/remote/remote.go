@@ -38,6 +38,11 @@ const (
 	// 60 s after which the most impatient load balancers (AWS's, nginx 75 s) forget it.
 	keepLimit = 50 * time.Second
 
+	// readMax is how much of an answer is read at a time. Package http fills what it is
+	// given before it returns, as long as a chunk lasts, which may be an entry of 8 MiB:
+	// StallLimit would be on the whole of it. So a line of 8 KB/s is no silence.
+	readMax = 16 << 10
+
 	answerBytesMax = 64 << 10 // of JSON
 	tokenBytesMax  = 4 << 10
 	filterBytesMax = 5 * manifest.FilterMax
@@ -299,7 +304,7 @@ func (s *stallReader) Read(p []byte) (int, error) {
 	// its time.
 	s.watch.Reset(s.limit)
 	begin := time.Now()
-	n, err := s.r.Read(p)
+	n, err := s.r.Read(p[:min(len(p), readMax)])
 	s.watch.Stop()
 	s.speed.addTransfer(n, time.Since(begin))
 	if err != nil && err != io.EOF {

@@ -125,6 +125,35 @@ func TestSlowUplink(t *testing.T) {
 	}
 }
 
+// What comes over a slow line may take several times the limit, in one piece too.
+func TestSlowDownlink(t *testing.T) {
+	const rate = 200_000 // bytes a second
+	body := bytes.Repeat([]byte("0123456789abcdef"), 3*rate/16)
+	h := entry.Header{Size: int64(len(body)), Stored: int64(len(body)), Sum: entry.Checksum(body), OutputID: sha256.Sum256(body)}
+	c, p := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		out := entry.NewStreamWriter(w)
+		out.Entry(&h, bytes.NewReader(body))
+		out.End()
+	})
+	p.SetFault(faulttest.Fault{Kind: faulttest.Drip, Rate: rate})
+	begin := time.Now()
+	s, err := c.Get(context.Background(), []entry.ActionID{{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if f, err := s.Next(); err != nil || f.Kind != entry.Entry {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	if _, err := io.ReadFull(s.Body(), make([]byte, len(body))); err != nil {
+		t.Errorf("after %v: %v", time.Since(begin), err)
+	}
+	if took := time.Since(begin); took < impatience+impatience/2 {
+		t.Errorf("took %v: that was no slow line", took)
+	}
+}
+
 // A server that takes nothing of a request is silent, however large the request is
 // and the system's buffers are.
 func TestDeafServer(t *testing.T) {
