@@ -18,7 +18,7 @@ const rules = `
 cacheprog                -
 cacheprogtest            cacheprog
 cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/content internal/doctor internal/entry internal/explain internal/gocommand internal/helper internal/native internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
-cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
+cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/fresh internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/entry internal/faulttest internal/tracing/tracingtest
 e2e/soak                 internal/soak
 internal/agent           internal/body internal/content internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store internal/tracing golang.org/x/sync/semaphore
@@ -33,12 +33,13 @@ internal/entrytest       internal/entry
 internal/explain         cacheprog internal/entry internal/store
 internal/faulttest       internal/entry
 internal/filelock        -
+internal/fresh           -
 internal/gocommand       -
 internal/helper          cacheprog internal/content internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
 internal/linked          internal/entry
 internal/manifest        internal/entry
 internal/native          internal/entry internal/session
-internal/remote          internal/entry internal/manifest internal/stats
+internal/remote          internal/entry internal/fresh internal/manifest internal/stats golang.org/x/sys/unix
 internal/server          internal/body internal/entry internal/manifest internal/server/auth internal/server/dashboard internal/server/disk internal/server/history internal/stats internal/tracing github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors github.com/prometheus/client_golang/prometheus/promhttp
 internal/server/auth     github.com/BurntSushi/toml
 internal/server/dashboard internal/config internal/entry internal/server/auth internal/server/disk internal/server/history

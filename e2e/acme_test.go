@@ -68,14 +68,15 @@ func TestACME(t *testing.T) {
 	if out, err := exec.Command(larderd, "token", "-tokens", tokens, "-name", "ci", "-role", "reader", "add").CombinedOutput(); err != nil {
 		t.Fatalf("add a token: %v\n%s", err, out)
 	}
-	serve := func() (stop func()) {
-		cmd := exec.Command(larderd, "serve", "-dir", filepath.Join(dir, "team"), "-tokens", tokens,
-			"-listen", listen, "-acme", host, "-acme-ca", letsEncrypt.URL+"/dir")
+	serve := func(flags ...string) (stop func()) {
+		cmd := exec.Command(larderd, append([]string{"serve", "-dir", filepath.Join(dir, "team"), "-tokens", tokens,
+			"-listen", listen, "-acme", host, "-acme-ca", letsEncrypt.URL + "/dir"}, flags...)...)
 		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+filepath.Join(dir, "directory.cert"), "SSL_CERT_DIR="+dir)
 		return start(t, cmd)
 	}
-	stop := serve()
-	first := handshake(t, listen, host)
+	// The authority looks at the server, and has no certificate to show.
+	stop := serve("-client-ca", filepath.Join(dir, "directory.cert"))
+	first := handshake(t, listen, host, pair)
 	if err := first.VerifyHostname(host); err != nil {
 		t.Error(err)
 	}
@@ -84,7 +85,7 @@ func TestACME(t *testing.T) {
 	}
 	stop()
 	serve()
-	if second := handshake(t, listen, host); second.SerialNumber.Cmp(first.SerialNumber) != 0 {
+	if second := handshake(t, listen, host, pair); second.SerialNumber.Cmp(first.SerialNumber) != 0 {
 		t.Error("another certificate after a restart")
 	}
 }
@@ -127,10 +128,11 @@ func awaitDirectory(t *testing.T, url string) {
 
 // handshake connects as a client does, asks whether the server is well, and returns
 // its certificate. It tries again while programs start and certificates are made.
-func handshake(t *testing.T, address, host string) *x509.Certificate {
+func handshake(t *testing.T, address, host string, own tls.Certificate) *x509.Certificate {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the authority's root is made anew; who issued it is compared
+		// The authority's root is made anew; who issued it is compared.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
@@ -185,10 +187,18 @@ func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
 // freePort is an address on loopback where nothing listens.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return address
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
 	defer l.Close()
-	return l.Addr().String()
+	return l.Addr().String(), nil
 }

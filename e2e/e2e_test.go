@@ -157,6 +157,8 @@ func TestScripts(t *testing.T) {
 			case "cgo":
 				_, err := exec.LookPath("gcc")
 				return err == nil, nil
+			case "nginx":
+				return hasNginx()
 			case "root":
 				return os.Geteuid() == 0, nil
 			}

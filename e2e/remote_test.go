@@ -29,6 +29,9 @@ var remoteCmds = map[string]func(ts *testscript.TestScript, neg bool, args []str
 	"server":      cmdServer,
 	"certificate": cmdCertificate,
 	"lying":       cmdLying,
+	"nginx":       cmdNginx,
+	"random":      cmdRandom,
+	"forward":     cmdForward,
 	"stopserver":  cmdStop,
 	"collector":   cmdCollector,
 	"traced":      cmdTraced,
@@ -140,7 +143,7 @@ func makeCertificate(name string) error {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"larder.example.com"}, IsCA: true, BasicConstraintsValid: true,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

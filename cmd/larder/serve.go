@@ -184,7 +184,10 @@ func sayLine(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
 
 // remoteOf is the remote of the settings, if one is to be used.
 func remoteOf(cfg config.Config) (session.Remote, bool) {
-	return session.Remote{URL: cfg.Remote, TokenFile: cfg.TokenFile, ReadOnly: cfg.Mode == config.ReadOnly},
+	return session.Remote{
+			URL: cfg.Remote, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, ClientCert: cfg.ClientCert, ClientKey: cfg.ClientKey,
+			ReadOnly: cfg.Mode == config.ReadOnly,
+		},
 		cfg.Remote != "" && cfg.Mode != config.Off
 }
 

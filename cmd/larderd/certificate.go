@@ -4,28 +4,42 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/larder-build/larder/internal/fresh"
 )
 
 // tlsConfig is nil for cleartext.
 func (o *serveOptions) tlsConfig(log *slog.Logger) (*tls.Config, error) {
-	if o.acme != "" {
-		return o.acmeConfig(log), nil
-	}
-	if o.cert == "" {
+	var config *tls.Config
+	switch {
+	case o.acme != "":
+		config = o.acmeConfig(log)
+	case o.cert != "":
+		cert := fresh.New(func() (*tls.Certificate, error) {
+			c, err := tls.LoadX509KeyPair(o.cert, o.key)
+			return &c, err
+		}, o.cert, o.key)
+		cert.Complain = func(err error) { log.Error("the certificate cannot be read; the old one stays", "error", err) }
+		if _, err := cert.Get(); err != nil {
+			return nil, fmt.Errorf("load the certificate: %w", err)
+		}
+		config = &tls.Config{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Get() },
+			MinVersion:     tls.VersionTLS12,
+		}
+	default:
 		return nil, nil
 	}
-	c := &certificate{certFile: o.cert, keyFile: o.key}
-	if _, err := c.get(nil); err != nil {
-		return nil, fmt.Errorf("load the certificate: %w", err)
+	if o.clientCA == "" {
+		return config, nil
 	}
-	return &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}, nil
+	return o.askClients(config, log)
 }
 
 // acmeConfig gets a certificate when it is first asked for, renews it in time and
@@ -56,42 +70,4 @@ func (o *serveOptions) acmeConfig(log *slog.Logger) *tls.Config {
 		return cert, err
 	}
 	return config
-}
-
-// certificateCheck is how often a certificate's file is looked at, at most.
-const certificateCheck = 10 * time.Second
-
-// A certificate is a certificate in files, which is read again when it has been
-// renewed. One that cannot be read leaves the old one in use.
-type certificate struct {
-	certFile, keyFile string
-
-	mu      sync.Mutex
-	current *tls.Certificate
-	changed time.Time // of certFile
-	checked time.Time
-}
-
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.current != nil && time.Since(c.checked) < certificateCheck {
-		return c.current, nil
-	}
-	c.checked = time.Now()
-	info, err := os.Stat(c.certFile)
-	if err == nil && c.current != nil && info.ModTime().Equal(c.changed) {
-		return c.current, nil
-	}
-	var loaded tls.Certificate
-	if err == nil {
-		loaded, err = tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	}
-	switch {
-	case err == nil:
-		c.current, c.changed = &loaded, info.ModTime()
-	case c.current == nil:
-		return nil, err
-	}
-	return c.current, nil
 }

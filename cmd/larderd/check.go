@@ -54,7 +54,9 @@ should be mended.`,
 
 func checkRemote(ctx context.Context, cfg config.Config) []cli.Finding {
 	const check = "remote"
-	client, err := remote.New(remote.Options{URL: cfg.Remote, TokenFile: cfg.TokenFile, Version: cli.Version()})
+	client, err := remote.New(remote.Options{
+		URL: cfg.Remote, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, ClientCert: cfg.ClientCert, ClientKey: cfg.ClientKey, Version: cli.Version(),
+	})
 	if err != nil {
 		return []cli.Finding{cli.Bad(check, "set LARDER_REMOTE to the server's URL, such as https://larder.example.com:7070", "%v", err)}
 	}
@@ -87,6 +89,7 @@ func checkRemote(ctx context.Context, cfg config.Config) []cli.Finding {
 func remedy(err error) string {
 	var (
 		token       *remote.TokenError
+		file        *remote.CertificateError
 		unknownRoot x509.UnknownAuthorityError
 		certificate x509.CertificateInvalidError
 		hostname    x509.HostnameError
@@ -95,6 +98,8 @@ func remedy(err error) string {
 	switch {
 	case errors.As(err, &token):
 		return "set LARDER_TOKEN_FILE to a file with the token, which its user can read"
+	case errors.As(err, &file):
+		return "correct " + file.Variable + ": PEM files that its user can read"
 	case remote.IsStatus(err, http.StatusUnauthorized):
 		return "get a token from whoever runs the server (larderd token add), and name its file in LARDER_TOKEN_FILE"
 	case remote.IsStatus(err, http.StatusForbidden):
@@ -102,9 +107,11 @@ func remedy(err error) string {
 	case remote.IsStatus(err, http.StatusNotFound):
 		return "is that the server's URL? Something else answers there"
 	case errors.As(err, &unknownRoot):
-		return "have this machine trust the server's certificate (SSL_CERT_FILE names a file of roots)"
+		return "name the certificate of the server's authority, or of whoever inspects TLS here, in LARDER_CA_FILE (PEM), or have this machine trust it"
 	case errors.As(err, &certificate), errors.As(err, &hostname):
 		return "the server needs a certificate that is valid for the host in LARDER_REMOTE"
+	case strings.Contains(err.Error(), "tls: certificate required"): // the alert's type is crypto/tls's own
+		return "the server wants a client certificate: name one and its key in LARDER_CLIENT_CERT and LARDER_CLIENT_KEY"
 	case errors.As(err, &dns):
 		return "correct the host in LARDER_REMOTE, or this machine's name resolution"
 	}

@@ -28,6 +28,7 @@ type serveOptions struct {
 	maxSize, maxAge string
 	tokens          string
 	cert, key       string
+	clientCA        string
 	acme, acmeCA    string
 	behindProxy     bool
 	addrFile        string
@@ -35,9 +36,11 @@ type serveOptions struct {
 
 const (
 	// headerLimit is how long a client may take over a request's header, and
-	// keepLimit how long it may keep a connection that it does not use.
+	// keepLimit how long it may keep a connection that it does not use: longer than
+	// load balancers do, which answer 502 when the server ends one that they are about
+	// to use. Google's keep theirs for 10 minutes, others for one.
 	headerLimit    = 10 * time.Second
-	keepLimit      = 2 * time.Minute
+	keepLimit      = 620 * time.Second
 	headerBytesMax = 16 << 10
 	// drainLimit is how long requests that are under way have when the server is
 	// told to end. Ten seconds are what orchestrators give before they kill.
@@ -60,6 +63,7 @@ only. Signals: SIGTERM and interrupt end it once what is under way is done.`,
 			fs.StringVar(&o.tokens, "tokens", "", "who may do what: a `file` that \"larderd token\" writes; changes are noticed")
 			fs.StringVar(&o.cert, "tls-cert", "", "certificate chain, a PEM `file`; a renewed one is noticed")
 			fs.StringVar(&o.key, "tls-key", "", "private key, a PEM `file`")
+			fs.StringVar(&o.clientCA, "client-ca", "", "serve only who shows a certificate from these authorities, a PEM `file`, too; a renewed one is noticed")
 			fs.StringVar(&o.acme, "acme", "", "get certificates for this `host` from Let's Encrypt, whose terms you accept; for that, -listen :443")
 			fs.StringVar(&o.acmeCA, "acme-ca", autocert.DefaultACMEDirectory, "the `URL` of the directory of another authority that speaks ACME")
 			fs.BoolVar(&o.behindProxy, "behind-proxy", false, "serve cleartext beyond loopback: a proxy in front does TLS")
@@ -174,6 +178,9 @@ func (o *serveOptions) check() error {
 	}
 	if o.acme != "" && o.cert != "" {
 		return &cli.UsageError{What: "-acme and -tls-cert are two ways to the same"}
+	}
+	if o.clientCA != "" && o.cert == "" && o.acme == "" {
+		return &cli.UsageError{What: "-client-ca goes with -tls-cert or -acme: who does TLS sees the certificates"}
 	}
 	if onLoopback(o.listen) {
 		return nil

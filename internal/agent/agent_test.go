@@ -731,3 +731,30 @@ func TestSocketGone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A plan that comes in drops, as over a line that is all but dead, is not waited for:
+// gets are misses until it is there.
+func TestSlowPlan(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Write([]byte{'B', 0, 1, 0, 0}) // a plan of 64 KiB
+		for r.Context().Err() == nil {
+			w.Write([]byte{1})
+			http.NewResponseController(w).Flush()
+			time.Sleep(20 * time.Millisecond) // the line's speed
+		}
+	}))
+	t.Cleanup(srv.Close)
+	m := startMachine(t)
+	c := m.connect(&team{t: t, url: srv.URL}, key, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for i := range 3 {
+		if c.Get(ctx, action(i)) {
+			t.Errorf("get %d is a hit", i)
+		}
+	}
+	if ctx.Err() != nil {
+		t.Error("gets wait for the plan")
+	}
+}

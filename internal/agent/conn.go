@@ -31,6 +31,7 @@ type conn struct {
 	store    *store.Store  // nil: not a build
 	upstream *upstream     // nil: no remote
 	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
+	late     chan struct{} // closed when gets wait for planned no more
 	span     *tracing.Span // nil: it is not traced
 
 	// Under the upstream's lock:
@@ -105,7 +106,7 @@ func (c *conn) saveFacts() {
 
 // serve serves one helper from its greeting to its end.
 func (a *agent) serve(netConn net.Conn) {
-	c := &conn{agent: a, net: netConn, planned: make(chan struct{})}
+	c := &conn{agent: a, net: netConn, planned: make(chan struct{}), late: make(chan struct{})}
 	defer netConn.Close()
 	r := bufio.NewReader(netConn)
 	netConn.SetReadDeadline(time.Now().Add(session.Silence))
@@ -168,11 +169,13 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 		close(c.planned)
 		return
 	}
+	late := time.AfterFunc(planPatience, func() { close(c.late) })
 	work.Add(1)
 	c.gets.Add(1) // it uses the store
 	go func() {
 		defer work.Done()
 		defer c.gets.Done()
+		defer late.Stop()
 		c.upstream.prefetch(ctx, c, key)
 		if c.hello.Pull && c.hello.Older {
 			c.upstream.pullLater(ctx, c)

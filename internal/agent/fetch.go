@@ -86,10 +86,16 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 	select {
 	case <-c.planned:
 	case <-ctx.Done():
+	case <-c.late:
 	}
 	u.mu.Lock()
 	if f := u.flights[key]; f != nil {
 		return f
+	}
+	select {
+	case <-c.planned:
+	default: // what is asked for besides would come later still
+		return nil
 	}
 	switch {
 	case ctx.Err() != nil || u.breaker.Open() != nil || u.landedJustNow(key):

@@ -20,6 +20,12 @@ type progress struct{ bytes atomic.Int64 }
 
 func (p *progress) add(n int64) { p.bytes.Add(n) }
 
+// planPatience is how long a session's gets wait for its plan: as long as for a silent
+// server, and a quarter more, so that the breaker knows first. One that is not silent
+// may take longer, where a filter of some MB goes over a slow uplink, or the plan comes
+// in drops. Until it is there, gets are misses.
+const planPatience = remote.StartLimit + remote.StartLimit/4
+
 // settle is how long a stream must have run for its speed to mean anything.
 const settle = 300 * time.Millisecond
 

@@ -48,7 +48,7 @@ type upstream struct {
 }
 
 func newUpstream(a *agent, r session.Remote) (*upstream, error) {
-	o := remote.Options{URL: r.URL, TokenFile: r.TokenFile, Version: a.version}
+	o := remote.Options{URL: r.URL, TokenFile: r.TokenFile, CAFile: r.CAFile, ClientCert: r.ClientCert, ClientKey: r.ClientKey, Version: a.version}
 	if a.tracer != nil {
 		o.Traceparent = tracing.Parent
 	}
@@ -94,6 +94,10 @@ func (u *upstream) failed(ctx context.Context, c *conn, err error) {
 	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) || errors.As(err, &token) {
 		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see LARDER_TOKEN_FILE")
 	}
+	var file *remote.CertificateError
+	if errors.As(err, &file) {
+		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see " + file.Variable)
+	}
 }
 
 // problemOf is what went wrong for a session, "" if nothing did.
@@ -111,6 +115,10 @@ func message(err error) string {
 	var token *remote.TokenError
 	if errors.As(err, &token) {
 		return token.Error()
+	}
+	var file *remote.CertificateError
+	if errors.As(err, &file) {
+		return file.Error()
 	}
 	var status *remote.StatusError
 	if errors.As(err, &status) && status.Message != "" {

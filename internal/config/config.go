@@ -31,7 +31,10 @@ type Config struct {
 	Remote    string // URL of a team server; "": there is none
 	Mode      Mode
 	TokenFile string // absolute path; "": no token
-	Larderd   string // absolute path of larderd; "": to be found
+	// Absolute paths of PEM files; "": none.
+	CAFile, ClientCert, ClientKey string
+
+	Larderd string // absolute path of larderd; "": to be found
 
 	// Values holds each setting as text with its source, in the table's order.
 	Values []Value

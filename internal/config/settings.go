@@ -76,6 +76,24 @@ func table() []setting {
 			initial: fixed(""),
 		},
 		{
+			name: "ca_file", usage: "FILE",
+			help:    "a PEM file of authorities that the remote's certificate may be from, besides those that the system trusts: an absolute path",
+			set:     func(c *Config, text string) error { return setPath(&c.CAFile, text) },
+			initial: fixed(""),
+		},
+		{
+			name: "client_cert", usage: "FILE",
+			help:    "a PEM file with the certificate to show the remote, if that asks for one (mTLS): an absolute path",
+			set:     func(c *Config, text string) error { return setPath(&c.ClientCert, text) },
+			initial: fixed(""),
+		},
+		{
+			name: "client_key", usage: "FILE",
+			help:    "a PEM file with that certificate's private key: an absolute path; in client_cert's own file by default",
+			set:     func(c *Config, text string) error { return setPath(&c.ClientKey, text) },
+			initial: fixed(""),
+		},
+		{
 			name: "larderd", usage: "FILE",
 			help:    "the larderd program: an absolute path; beside larder or on the PATH by default",
 			set:     func(c *Config, text string) error { return setPath(&c.Larderd, text) },

@@ -27,6 +27,7 @@ const (
 	Truncate      // the connection is closed after After bytes of the answer
 	Flip          // a bit of byte After of the answer is flipped
 	Drip          // the answer comes at Rate bytes a second
+	Sip           // what the client sends is taken at Rate bytes a second, 0 is not at all
 )
 
 // A Fault is a Kind with its numbers.
@@ -43,6 +44,9 @@ const (
 	chunksMax  = 1024
 	// dripInterval is the time between two pieces of a drip.
 	dripInterval = 20 * time.Millisecond
+	// sipBuffer is the system's buffer for what a sipper has not read: the rest stays
+	// with the client.
+	sipBuffer = 64 << 10
 )
 
 // A Proxy passes TCP connections on to a target.
@@ -192,10 +196,13 @@ func (p *Proxy) serve(client net.Conn) {
 	defer p.remove(server)
 	var both sync.WaitGroup
 	both.Add(1)
+	if p.fault.Load().Kind == Sip {
+		client.(*net.TCPConn).SetReadBuffer(sipBuffer)
+	}
 	go func() {
 		defer both.Done()
 		// The connection's own round trip comes before the first byte.
-		p.pump(server, client, &p.up, time.Duration(p.rtt.Load()), false)
+		p.pump(server, &sipper{client, p, hung}, &p.up, time.Duration(p.rtt.Load()), false)
 		server.(*net.TCPConn).CloseWrite()
 	}()
 	p.pump(client, server, &p.down, 0, true)
@@ -284,8 +291,36 @@ func (p *Proxy) write(dst net.Conn, b []byte, passed int64, answer bool) bool {
 	return err == nil
 }
 
+// A sipper is a client's connection, which is read slowly if that is the fault.
+type sipper struct {
+	net.Conn
+	proxy *Proxy
+	hung  chan struct{}
+}
+
+func (s *sipper) Read(b []byte) (int, error) {
+	for {
+		switch f := s.proxy.fault.Load(); {
+		case f.Kind != Sip:
+			return s.Conn.Read(b)
+		case f.Rate > 0:
+			n, err := s.Conn.Read(b[:min(len(b), piece(f.Rate))])
+			time.Sleep(dripInterval)
+			return n, err
+		}
+		select {
+		case <-s.hung:
+			return 0, net.ErrClosed
+		case <-time.After(dripInterval):
+		}
+	}
+}
+
+// piece is how many bytes of a rate pass in a dripInterval.
+func piece(rate int64) int { return max(int(rate*int64(dripInterval)/int64(time.Second)), 1) }
+
 func drip(dst net.Conn, b []byte, rate int64) bool {
-	piece := max(int(rate*int64(dripInterval)/int64(time.Second)), 1)
+	piece := piece(rate)
 	for len(b) > 0 {
 		n := min(piece, len(b))
 		if _, err := dst.Write(b[:n]); err != nil {

@@ -1,18 +1,19 @@
 // Package remote is the client of a team server (docs/api.md), and the breaker
 // that keeps a failing one from costing builds more than hits.
 //
-// Each request is one round trip, and bounded: a server has StartLimit to begin
-// its answer and StallLimit for each next byte of it. What a Client returns has
+// Each request is one round trip, and what is bounded is silence: a server has
+// StartLimit to take some of a request, or to begin its answer when it has all, and
+// StallLimit for each next byte of it. What a Client returns has
 // not been verified: bodies are to be compared with their headers (body).
 package remote
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -25,48 +26,32 @@ import (
 )
 
 const (
-	// ConnectLimit is how long a connection may take: three times the round trip
-	// to the other side of the world.
-	ConnectLimit = time.Second
-	// StartLimit is how long an answer may take to begin. A build waits for it
-	// once, then the breaker knows.
+	// StartLimit is how long a server may be silent before its answer begins: take
+	// nothing of the request, or not answer when it has all of it. A build waits for
+	// it once, then the breaker knows.
 	StartLimit = 2 * time.Second
 	// StallLimit is how long an answer that has begun may pause.
 	StallLimit = 2 * time.Second
 	// putLimit is StartLimit for what no build waits for, and the disk's sync with it.
 	putLimit = 60 * time.Second
+	// keepLimit is how long a connection is kept that is not used: for less than the
+	// 60 s after which the most impatient load balancers (AWS's, nginx 75 s) forget it.
+	keepLimit = 50 * time.Second
+
+	// readMax is how much of an answer is read at a time. Package http fills what it is
+	// given before it returns, as long as a chunk lasts, which may be an entry of 8 MiB:
+	// StallLimit would be on the whole of it. So a line of 8 KB/s is no silence.
+	readMax = 16 << 10
 
 	answerBytesMax = 64 << 10 // of JSON
 	tokenBytesMax  = 4 << 10
 	filterBytesMax = 5 * manifest.FilterMax
 )
 
-// A StatusError is an answer other than success.
-type StatusError struct {
-	Status  int    // of HTTP
-	Code    string // the API's, "" if the answer is not the API's
-	Message string
-}
-
-func (e *StatusError) Error() string {
-	if e.Message == "" {
-		return fmt.Sprintf("unexpected status %d %s", e.Status, http.StatusText(e.Status))
-	}
-	return fmt.Sprintf("status %d: %s", e.Status, e.Message)
-}
-
-// IsStatus reports whether err is an answer of one of the given statuses.
-func IsStatus(err error, statuses ...int) bool {
-	var e *StatusError
-	if !errors.As(err, &e) {
-		return false
-	}
-	for _, s := range statuses {
-		if e.Status == s {
-			return true
-		}
-	}
-	return false
+// limits are those of one client.
+type limits struct {
+	start, stall, put      time.Duration
+	busyForBuild, busyElse time.Duration
 }
 
 // Options say which server, and as whom.
@@ -74,6 +59,11 @@ type Options struct {
 	URL       string // http or https
 	TokenFile string // read for each connection to come; "" is none
 	Version   string // of Larder, for the server's log
+	// CAFile has certificates of authorities (PEM) that the server's may be from,
+	// beside those that the system trusts; ClientCert and ClientKey are what this side
+	// shows, the key being in ClientCert's own file if ClientKey is "". Files that
+	// change are read anew; "" is none.
+	CAFile, ClientCert, ClientKey string
 	// Traceparent is the span that a request is made in, "" if there is none, which
 	// the server is told. Nil is a function that knows of none.
 	Traceparent func(ctx context.Context) string
@@ -85,7 +75,9 @@ type Client struct {
 	tokenFile string
 	agent     string
 	parent    func(ctx context.Context) string
-	http      *http.Client
+	limits    limits
+	dialer    *dialer
+	transport transports
 	Speed     Speed
 }
 
@@ -98,26 +90,29 @@ func New(o Options) (*Client, error) {
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, fmt.Errorf("%q is not an http or https URL", o.URL)
 	}
-	c := &Client{base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent}
-	dialer := &net.Dialer{Timeout: ConnectLimit, KeepAlive: 30 * time.Second}
-	c.http = &http.Client{
-		// Tokens are not to be sent anywhere else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         dialer.DialContext,
-			TLSHandshakeTimeout: StartLimit,
-			MaxIdleConnsPerHost: 8,
-			IdleConnTimeout:     90 * time.Second,
-			ReadBufferSize:      64 << 10,
-			WriteBufferSize:     64 << 10,
-			DisableCompression:  true,
-			// A stream of HTTP/2 has at most 4 MB on the way, which over 50 ms is
-			// 80 MB/s; a connection of HTTP/1.1 has what the system's windows grow to.
-			Protocols: onlyHTTP1(),
-		},
+	c := &Client{
+		base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent, dialer: newDialer(),
+		limits: limits{start: StartLimit, stall: StallLimit, put: putLimit, busyForBuild: busyForBuild, busyElse: busyElse},
 	}
+	c.transport.init(o, c.newTransport)
 	return c, nil
+}
+
+func (c *Client) newTransport(config *tls.Config) *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         c.dialer.connect,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: StartLimit,
+		MaxIdleConnsPerHost: 8,
+		IdleConnTimeout:     keepLimit,
+		ReadBufferSize:      64 << 10,
+		WriteBufferSize:     64 << 10,
+		DisableCompression:  true,
+		// A stream of HTTP/2 has at most 4 MB on the way, which over 50 ms is
+		// 80 MB/s; a connection of HTTP/1.1 has what the system's windows grow to.
+		Protocols: onlyHTTP1(),
+	}
 }
 
 func onlyHTTP1() *http.Protocols {
@@ -127,7 +122,10 @@ func onlyHTTP1() *http.Protocols {
 }
 
 // Close closes idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.transport.close()
+	c.dialer.close()
+}
 
 // A TokenError is a token file that cannot be used.
 type TokenError struct{ Err error }
@@ -161,23 +159,76 @@ func (c *Client) token() (string, error) {
 type call struct {
 	method, path string
 	header       http.Header
-	body         io.Reader // nil is none
-	start        time.Duration
-	typical      bool // its round trip says how long others will take
+	body         []byte         // nil is none
+	pipe         *io.PipeReader // instead of body
+	start        time.Duration  // the limit on silence
+	busy         time.Duration  // within it, a server that asks for patience is asked once more
+	typical      bool           // its round trip says how long others will take
 }
 
 // do makes a request, and returns an answer of status 2xx, or 304 to a request with
-// If-None-Match. The answer's
-// body ends in an error where it stalls. It must be closed, which ends the request.
+// If-None-Match. A server that asks for patience is asked once more, if that is soon.
+// The answer's body ends in an error where it stalls. It must be closed, which ends
+// the request.
 func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
-	what := func(err error) error { return fmt.Errorf("%s %s: %w", r.method, r.path, err) }
-	token, err := c.token()
+	begin := time.Now()
+	resp, err := c.try(ctx, r)
+	if wait, ok := patience(err); ok && r.pipe == nil && time.Since(begin)+wait <= r.busy {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			resp, err = c.try(ctx, r)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
+	}
+	return resp, nil
+}
+
+func (c *Client) try(ctx context.Context, r call) (*http.Response, error) {
+	transport, err := c.transport.get()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	watch := newWatch(r.start, func(err error) { cancel(err) })
+	req, err := c.request(c.traced(ctx, r, watch), r, watch)
+	if err != nil {
+		watch.end()
+		cancel(nil)
+		return nil, err
+	}
+	client := http.Client{
+		Transport: transport,
+		// Tokens are not to be sent anywhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	watch.end()
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		return nil, plain(err)
+	}
+	stalled := time.AfterFunc(c.limits.stall, func() { cancel(errStalled(c.limits.stall)) })
+	resp.Body = &stallReader{r: resp.Body, ctx: ctx, cancel: cancel, watch: stalled, limit: c.limits.stall, speed: &c.Speed}
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified && req.Header.Get("If-None-Match") != "" {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, statusError(resp)
+}
+
+// traced is a context for a request, of which the watch and Speed hear.
+func (c *Client) traced(ctx context.Context, r call, watch *watch) context.Context {
 	var written atomic.Pointer[time.Time]
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:      func(info httptrace.GotConnInfo) { watch.connected(connOf(info.Conn)) },
 		WroteRequest: func(httptrace.WroteRequestInfo) { now := time.Now(); written.Store(&now) },
 		GotFirstResponseByte: func() {
 			if at := written.Load(); at != nil && r.typical { // and not answered before all was sent
@@ -185,13 +236,29 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 			}
 		},
 	})
-	req, err := http.NewRequestWithContext(traced, r.method, c.base.JoinPath(r.path).String(), r.body)
+}
+
+func (c *Client) request(ctx context.Context, r call, watch *watch) (*http.Request, error) {
+	token, err := c.token()
 	if err != nil {
-		cancel(nil)
-		return nil, what(err)
+		return nil, err
+	}
+	var body io.Reader
+	switch {
+	case r.pipe != nil:
+		body = r.pipe
+	case r.body != nil:
+		body = bytes.NewReader(r.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, c.base.JoinPath(r.path).String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if r.pipe != nil {
+		req.Body = watchedBody{r.pipe, watch}
 	}
 	if r.header != nil {
-		req.Header = r.header
+		req.Header = r.header.Clone()
 	}
 	req.Header.Set("User-Agent", c.agent)
 	// All requests may be repeated, which package http does, with this, where a
@@ -205,38 +272,7 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 			req.Header.Set("Traceparent", parent)
 		}
 	}
-	watch := time.AfterFunc(r.start, func() { cancel(errStalled(r.start)) })
-	if pipe, ok := r.body.(*io.PipeReader); ok {
-		// A long upload is no silence: its limit begins with each piece of it.
-		req.Body = &sending{pipe, watch, r.start}
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		watch.Stop()
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		cancel(nil)
-		return nil, what(plain(err))
-	}
-	watch.Reset(StallLimit)
-	resp.Body = &stallReader{r: resp.Body, ctx: ctx, cancel: cancel, watch: watch, speed: &c.Speed}
-	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified && req.Header.Get("If-None-Match") != "" {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	return nil, what(statusError(resp))
-}
-
-type sending struct {
-	*io.PipeReader
-	watch *time.Timer
-	limit time.Duration
-}
-
-func (s *sending) Read(p []byte) (int, error) {
-	s.watch.Reset(s.limit)
-	return s.PipeReader.Read(p)
+	return req, nil
 }
 
 // plain is err without the method and URL that the message around it names.
@@ -246,18 +282,6 @@ func plain(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-func statusError(resp *http.Response) error {
-	e := &StatusError{Status: resp.StatusCode}
-	var answer struct {
-		Error struct{ Code, Message string }
-	}
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
-	if json.Unmarshal(data, &answer) == nil {
-		e.Code, e.Message = answer.Error.Code, answer.Error.Message
-	}
-	return e
 }
 
 // ErrStalled is what errors about a server that is too slow wrap.
@@ -271,15 +295,16 @@ type stallReader struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	watch  *time.Timer
+	limit  time.Duration
 	speed  *Speed
 }
 
 func (s *stallReader) Read(p []byte) (int, error) {
 	// The timer runs only while the network is waited for: whoever reads may take
 	// its time.
-	s.watch.Reset(StallLimit)
+	s.watch.Reset(s.limit)
 	begin := time.Now()
-	n, err := s.r.Read(p)
+	n, err := s.r.Read(p[:min(len(p), readMax)])
 	s.watch.Stop()
 	s.speed.addTransfer(n, time.Since(begin))
 	if err != nil && err != io.EOF {

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -28,7 +27,7 @@ type Stream struct {
 func (s *Stream) Close() error { return s.body.Close() }
 
 func (c *Client) stream(ctx context.Context, r call) (*Stream, http.Header, error) {
-	r.method, r.start = http.MethodPost, StartLimit
+	r.method, r.start, r.busy = http.MethodPost, c.limits.start, c.limits.busyForBuild
 	resp, err := c.do(ctx, r)
 	if err != nil {
 		return nil, nil, err
@@ -47,7 +46,7 @@ func (c *Client) bandwidth() http.Header {
 
 // Get asks for entries. The stream has a frame for each, in their order.
 func (c *Client) Get(ctx context.Context, ids []entry.ActionID) (*Stream, error) {
-	s, _, err := c.stream(ctx, call{path: "v1/get", header: c.bandwidth(), body: bytes.NewReader(join(ids)), typical: true})
+	s, _, err := c.stream(ctx, call{path: "v1/get", header: c.bandwidth(), body: join(ids), typical: true})
 	return s, err
 }
 
@@ -89,7 +88,7 @@ type Prefetch struct {
 func (c *Client) Prefetch(ctx context.Context, key [32]byte, have *manifest.Filter, tag string) (*Prefetch, error) {
 	header := c.bandwidth()
 	header.Set("Larder-Filter", tag)
-	s, answered, err := c.stream(ctx, call{path: "v1/prefetch/" + hex.EncodeToString(key[:]), header: header, body: bytes.NewReader(have.Append(nil))})
+	s, answered, err := c.stream(ctx, call{path: "v1/prefetch/" + hex.EncodeToString(key[:]), header: header, body: have.Append(nil)})
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +127,7 @@ func (c *Client) Filter(ctx context.Context, tag string) (*manifest.Filter, stri
 	if tag != "" {
 		header.Set("If-None-Match", `"`+tag+`"`)
 	}
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: "v1/filter", header: header, start: StartLimit})
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "v1/filter", header: header, start: c.limits.start, busy: c.limits.busyForBuild})
 	if err != nil {
 		return nil, "", err
 	}
@@ -158,7 +157,7 @@ func (c *Client) Put(ctx context.Context, write func(*entry.StreamWriter) error)
 		pw.CloseWithError(err)
 		written <- err
 	}()
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/put", body: pr, start: putLimit})
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/put", pipe: pr, start: c.limits.put})
 	pr.CloseWithError(io.ErrClosedPipe) // whatever happened, the writer is to end
 	writeErr := <-written
 	if err != nil {
@@ -184,7 +183,7 @@ func decode(resp *http.Response, v any) error {
 
 // MergeManifest adds a session's actions to a manifest.
 func (c *Client) MergeManifest(ctx context.Context, key [32]byte, used []entry.ActionID) error {
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/manifest/" + hex.EncodeToString(key[:]), body: bytes.NewReader(join(used)), start: putLimit})
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/manifest/" + hex.EncodeToString(key[:]), body: join(used), start: c.limits.put, busy: c.limits.busyElse})
 	if err != nil {
 		return err
 	}
@@ -198,7 +197,7 @@ func (c *Client) Report(ctx context.Context, reports []stats.Report) error {
 		return fmt.Errorf("encode reports: %w", err)
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/sessions", header: header, body: bytes.NewReader(body), start: putLimit})
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "v1/sessions", header: header, body: body, start: c.limits.put, busy: c.limits.busyElse})
 	if err != nil {
 		return err
 	}
@@ -218,7 +217,7 @@ type Capabilities struct {
 // Capabilities asks for them. It is what the breaker probes with.
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	var answer Capabilities
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: "v1/capabilities", start: StartLimit})
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "v1/capabilities", start: c.limits.start, busy: c.limits.busyForBuild})
 	if err != nil {
 		return answer, err
 	}

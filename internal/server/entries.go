@@ -324,7 +324,7 @@ func (s *Server) batchGet(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", streamType)
+	beginStream(w)
 	out := entry.NewStreamWriter(w)
 	tooDear, span := dear(r), tracing.SpanOf(r.Context())
 	for _, id := range ids {

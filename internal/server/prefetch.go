@@ -127,7 +127,7 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request, g auth.Grant) 
 	} else if r.Header.Get(filterHeader) == tag {
 		filter = nil
 	}
-	w.Header().Set("Content-Type", streamType)
+	beginStream(w)
 	w.Header().Set(filterHeader, tag)
 	out := entry.NewStreamWriter(w)
 	if err := errors.Join(out.Blob(plan.Append(nil)), out.Blob(filter), out.Flush()); err != nil {

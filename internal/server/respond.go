@@ -45,6 +45,14 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	json.NewEncoder(w).Encode(v) // strings and numbers; the connection's errors are the client's
 }
 
+// beginStream says that the answer is a stream. nginx keeps what it has of an answer
+// back until there is more, as it comes configured; but not of one that says so (its
+// module ngx_http_proxy_module, proxy_buffering).
+func beginStream(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", streamType)
+	w.Header().Set("X-Accel-Buffering", "no")
+}
+
 // A statusWriter remembers the status of its answer.
 type statusWriter struct {
 	http.ResponseWriter

@@ -292,6 +292,17 @@ func TestBatches(t *testing.T) {
 }
 
 // A pull request writes nothing that main reads, and reads what main writes.
+// Builds wait for streams, which nginx would keep back to send more at once.
+func TestStreamsAreNotBuffered(t *testing.T) {
+	s := start(t, disk.Options{})
+	none := manifest.NewFilter(func(func(entry.ActionID) bool) {}).Append(nil)
+	for path, in := range map[string][]byte{"/v1/get": actionList(1), "/v1/prefetch/" + strings.Repeat("ab", 32): none} {
+		if status, header, _ := s.do("main", "POST", path, nil, in); status != http.StatusOK || header.Get("X-Accel-Buffering") != "no" {
+			t.Errorf("%s: %d, %v", path, status, header)
+		}
+	}
+}
+
 func TestNamespaces(t *testing.T) {
 	s := start(t, disk.Options{})
 	path := "/v1/entry/" + action(1).String()

@@ -88,8 +88,13 @@ type Hello struct {
 // A Remote says where entries come from and go to.
 type Remote struct {
 	URL       string `json:"url"`
-	TokenFile string `json:"token_file,omitempty"` // the agent reads it
-	ReadOnly  bool   `json:"read_only,omitempty"`
+	TokenFile string `json:"token_file,omitempty"` // the agent reads it, and the next three
+	CAFile    string `json:"ca_file,omitempty"`
+
+	ClientCert string `json:"client_cert,omitempty"`
+	ClientKey  string `json:"client_key,omitempty"`
+
+	ReadOnly bool `json:"read_only,omitempty"`
 }
 
 // A Welcome is the agent's answer.
