@@ -16,8 +16,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"os"
-	"strings"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +45,8 @@ type StatusError struct {
 	Status  int    // of HTTP
 	Code    string // the API's, "" if the answer is not the API's
 	Message string
+	// RetryAfter is for how long the answer asks to be left alone; 0: it does not say.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string {
@@ -77,6 +78,9 @@ type Options struct {
 	// Traceparent is the span that a request is made in, "" if there is none, which
 	// the server is told. Nil is a function that knows of none.
 	Traceparent func(ctx context.Context) string
+	// Changed is called before a request with another token than the last one's goes
+	// out, and before the first. It may be nil.
+	Changed func(Token)
 }
 
 // A Client speaks to one server. It is safe for concurrent use.
@@ -85,6 +89,8 @@ type Client struct {
 	tokenFile string
 	agent     string
 	parent    func(ctx context.Context) string
+	changed   func(Token)
+	writers   writers
 	http      *http.Client
 	Speed     Speed
 }
@@ -98,7 +104,7 @@ func New(o Options) (*Client, error) {
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, fmt.Errorf("%q is not an http or https URL", o.URL)
 	}
-	c := &Client{base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent}
+	c := &Client{base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent, changed: o.Changed}
 	dialer := &net.Dialer{Timeout: ConnectLimit, KeepAlive: 30 * time.Second}
 	c.http = &http.Client{
 		// Tokens are not to be sent anywhere else.
@@ -129,34 +135,6 @@ func onlyHTTP1() *http.Protocols {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// A TokenError is a token file that cannot be used.
-type TokenError struct{ Err error }
-
-func (e *TokenError) Error() string { return "read the token: " + e.Err.Error() }
-
-func (e *TokenError) Unwrap() error { return e.Err }
-
-// token is read anew for each request: tokens are renewed, and it is one small file.
-func (c *Client) token() (string, error) {
-	if c.tokenFile == "" {
-		return "", nil
-	}
-	f, err := os.Open(c.tokenFile)
-	if err != nil {
-		return "", &TokenError{err}
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, tokenBytesMax))
-	if err != nil {
-		return "", &TokenError{err}
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", &TokenError{fmt.Errorf("%s has something else than one word of ASCII in it", c.tokenFile)}
-	}
-	return token, nil
-}
-
 // A call is one request.
 type call struct {
 	method, path string
@@ -171,9 +149,12 @@ type call struct {
 // body ends in an error where it stalls. It must be closed, which ends the request.
 func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	what := func(err error) error { return fmt.Errorf("%s %s: %w", r.method, r.path, err) }
-	token, err := c.token()
+	token, set, err := c.tokenOf(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if !set && c.writers.use(token) && c.changed != nil {
+		c.changed(token)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var written atomic.Pointer[time.Time]
@@ -197,8 +178,8 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	// All requests may be repeated, which package http does, with this, where a
 	// connection has gone that was kept: after a restart of the server.
 	req.Header["Idempotency-Key"] = nil
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	if token.secret != "" {
+		req.Header.Set("Authorization", "Bearer "+token.secret)
 	}
 	if c.parent != nil {
 		if parent := c.parent(ctx); parent != "" {
@@ -218,6 +199,9 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 		}
 		cancel(nil)
 		return nil, what(plain(err))
+	}
+	if name := resp.Header.Get(nameHeader); name != "" {
+		c.writers.note(token, Writer{name, resp.Header.Get(namespaceHeader)})
 	}
 	watch.Reset(StallLimit)
 	resp.Body = &stallReader{r: resp.Body, ctx: ctx, cancel: cancel, watch: watch, speed: &c.Speed}
@@ -250,6 +234,9 @@ func plain(err error) error {
 
 func statusError(resp *http.Response) error {
 	e := &StatusError{Status: resp.StatusCode}
+	if n, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && n > 0 {
+		e.RetryAfter = time.Duration(n) * time.Second
+	}
 	var answer struct {
 		Error struct{ Code, Message string }
 	}
