@@ -188,7 +188,7 @@ func (u *upstream) sendBatch(batch []*flight) {
 	}
 	in.conn.counts.roundTrips.Add(1)
 	stream, err := u.client.Get(ctx, ids)
-	if u.tooManyGets(len(ids), err) {
+	if u.tooManyGets(len(ids), err) && len(batch) > 1 {
 		in.traced(err)
 		u.mu.Lock()
 		u.queue = append(batch[:len(batch):len(batch)], u.queue...) // in smaller parts
