@@ -52,8 +52,9 @@ then too: the step must not fail a job. It is 2 for wrong usage only.`,
 				return err
 			}
 			p := pushed{Commands: []pushedCommand{}}
+			whose := run.whose()
 			for _, b := range builds {
-				if c, ok := run.queue(ctx, b); ok {
+				if c, ok := run.queue(ctx, b, whose); ok {
 					p.Commands = append(p.Commands, c)
 				}
 			}
@@ -84,6 +85,7 @@ type pushedCommand struct {
 	Used    int    `json:"used"`              // entries
 	New     int    `json:"new"`               // of these, put here since the last pull or push
 	Unbuilt int    `json:"unbuilt,omitempty"` // packages that are not there as they are now
+	Others  int    `json:"others,omitempty"`  // entries of another identity, perhaps, which are not uploaded
 }
 
 func (p pushed) write(asJSON bool) {
@@ -108,22 +110,31 @@ func (p pushed) write(asJSON bool) {
 
 // queue leaves to the agent what of a build is to be uploaded. It is not ok if there
 // is nothing that could be, which it has said then.
-func (r nativeRun) queue(ctx context.Context, b nativeBuild) (c pushedCommand, ok bool) {
+func (r nativeRun) queue(ctx context.Context, b nativeBuild, whose func(store string) (owner, error)) (c pushedCommand, ok bool) {
 	begin := time.Now()
+	own, err := whose(b.store)
+	if err != nil {
+		r.say(fmt.Sprintf("%v; nothing of %v is uploaded: nobody else can say whose it is", err, b.Command))
+		return c, false
+	}
 	used, unbuilt, err := record(ctx, b)
 	if err != nil {
 		r.say(fmt.Sprintf("%v: %v; nothing of it is uploaded", b.Command, err))
 		return c, false
 	}
 	marks, key := r.marks(b.store), b.kind.Key()
-	job := &session.Job{Remote: r.remote, Store: b.store, Manifest: key, Time: begin}
-	fresh := choose(job, b.store, used, marks.New(key))
+	job := &session.Job{Remote: r.remote, Store: b.store, Manifest: key, Time: begin, Identity: own.identity}
+	fresh, others := choose(job, own, used, marks.New(key))
 	if len(job.Used) == 0 {
 		r.say(fmt.Sprintf("%v uses nothing that is in %s; run it first", b.Command, b.store))
 		return c, false
 	}
 	if unbuilt > 0 {
 		r.say(fmt.Sprintf("%v: not built as the sources are now: %s, which no pull will bring", b.Command, count(int64(unbuilt), "package")))
+	}
+	if others > 0 {
+		r.say(fmt.Sprintf("%v: %s may have been made with another token, or have come with it, and %s not uploaded with this one; see docs/native.md",
+			b.Command, countEntries(int64(others)), map[bool]string{true: "is", false: "are"}[others == 1]))
 	}
 	if err := job.Write(r.place); err != nil {
 		r.say(fmt.Sprintf("queue uploads: %v; nothing is uploaded", err))
@@ -133,32 +144,83 @@ func (r nativeRun) queue(ctx context.Context, b nativeBuild) (c pushedCommand, o
 	if err := marks.Set(key, mark, nil); err != nil {
 		r.say(err.Error() + "; the next push may upload more than is needed")
 	}
-	return pushedCommand{Command: b.String(), Used: len(job.Used), New: fresh, Unbuilt: unbuilt}, true
+	return pushedCommand{Command: b.String(), Used: len(job.Used), New: fresh, Unbuilt: unbuilt, Others: others}, true
 }
 
 // choose fills a job in with what is used, and returns how many entries are new.
 // Those are sent whatever the server has: a test's list of inputs is put again under
 // the same action when the test begins to read other files. What is left is sent
-// where the server lacks it. Nobody has measured what building these cost.
-func choose(job *session.Job, dir string, used []entry.ActionID, isNew func(entry.ActionID, time.Time) bool) (fresh int) {
-	s := store.Open(store.Options{Dir: dir})
+// where the server lacks it. Nobody has measured what building these cost. others are
+// those that were put, or came, when the store was not the owner's alone: they are not
+// sent, whatever the server has.
+func choose(job *session.Job, own owner, used []entry.ActionID, isNew func(entry.ActionID, time.Time) bool) (fresh, others int) {
+	s := store.Open(store.Options{Dir: job.Store})
 	defer s.Close()
-	var others []session.Put
+	var unsure []session.Put
 	for _, id := range used {
 		o, err := s.Get(id)
 		if err != nil || !strings.HasSuffix(o.DiskPath, "-d") {
 			continue // it is gone, or an executable, which only its go command keeps
 		}
 		job.Used = append(job.Used, id)
-		if isNew(id, o.Time) {
-			job.Puts = append(job.Puts, session.Put{Action: id})
-		} else {
-			others = append(others, session.Put{Action: id})
+		put := session.Put{Action: id, Output: o.OutputID}
+		switch {
+		case !own.put(o.Time):
+			others++
+		case isNew(id, o.Time):
+			job.Puts = append(job.Puts, put)
+		default:
+			unsure = append(unsure, put)
 		}
 	}
 	fresh = len(job.Puts)
-	job.Puts, job.Unsure = append(job.Puts, others...), len(others)
-	return fresh
+	job.Puts, job.Unsure = append(job.Puts, unsure...), len(unsure)
+	return fresh, others
+}
+
+// An owner is whose a store is.
+type owner struct {
+	identity *session.Identity // nil: there is no token, and so nobody else
+	since    time.Time         // zero: always
+}
+
+// put reports whether an entry of that time is the owner's.
+func (o owner) put(at time.Time) bool { return o.since.IsZero() || at.After(o.since) }
+
+// identifyLimit is how long the agent may take to find out: it asks the server once.
+const identifyLimit = 10 * time.Second
+
+// whose returns what asks the agent whose a store is, once for each: it has the token.
+func (r nativeRun) whose() func(store string) (owner, error) {
+	type answer struct {
+		owner
+		err error
+	}
+	known := make(map[string]answer)
+	return func(store string) (owner, error) {
+		a, ok := known[store]
+		if !ok {
+			a.owner, a.err = r.ask(store)
+			known[store] = a
+		}
+		return a.owner, a.err
+	}
+}
+
+func (r nativeRun) ask(store string) (owner, error) {
+	hello := session.Hello{Version: cli.Version(), Store: store, Remote: r.remote, Private: !r.cfg.Report, Identify: true}
+	c, err := session.Connect(context.Background(), r.place, &session.Starter{Place: r.place, Larderd: r.cfg.Larderd}, hello, sayLine)
+	if err == nil {
+		defer c.Close()
+		if report, ok := c.End(identifyLimit); ok && report.Identity != nil {
+			return owner{report.Identity, report.Since}, nil
+		}
+		err = fmt.Errorf("the agent does not say whose %s is", store)
+	}
+	if r.remote.TokenFile == "" {
+		return owner{}, nil
+	}
+	return owner{}, err
 }
 
 // upload waits until what was queued is uploaded.

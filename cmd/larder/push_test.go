@@ -59,16 +59,37 @@ func TestChoose(t *testing.T) {
 		}
 		used = append(used, entry.ActionID{n})
 	}
-	var job session.Job
-	fresh := choose(&job, dir, used, func(id entry.ActionID, put time.Time) bool {
+	isNew := func(id entry.ActionID, put time.Time) bool {
 		if time.Since(put) > time.Minute {
 			t.Errorf("%v was put at %v", id, put)
 		}
 		return id[0]%2 == 0
-	})
-	if fresh != 3 || job.Unsure != 1 || !slices.Equal(job.Used, []entry.ActionID{{0}, {1}, {2}, {4}}) ||
+	}
+	job := session.Job{Store: dir}
+	fresh, others := choose(&job, owner{}, used, isNew)
+	for i := range job.Puts {
+		if job.Puts[i].Output != sha256.Sum256(job.Puts[i].Action[:1]) {
+			t.Errorf("put %d has another output", i)
+		}
+		job.Puts[i].Output = entry.OutputID{}
+	}
+	if fresh != 3 || others != 0 || job.Unsure != 1 || !slices.Equal(job.Used, []entry.ActionID{{0}, {1}, {2}, {4}}) ||
 		!slices.Equal(job.Puts, []session.Put{{Action: entry.ActionID{0}}, {Action: entry.ActionID{2}}, {Action: entry.ActionID{4}}, {Action: entry.ActionID{1}}}) {
-		t.Errorf("%d new, job %+v", fresh, job)
+		t.Errorf("%d new, %d others, job %+v", fresh, others, job)
+	}
+
+	// What was put before the store was the owner's alone is nobody's to send.
+	last, err := s.Get(used[4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	job = session.Job{Store: dir}
+	if fresh, others := choose(&job, owner{since: last.Time}, used, isNew); fresh != 0 || others != 4 || len(job.Puts) != 0 {
+		t.Errorf("%d new, %d others, job %+v", fresh, others, job)
+	}
+	job = session.Job{Store: dir}
+	if fresh, others := choose(&job, owner{since: last.Time.Add(-1)}, used, isNew); fresh != 1 || others != 3 || job.Puts[0].Action != used[4] {
+		t.Errorf("%d new, %d others, job %+v", fresh, others, job)
 	}
 }
 

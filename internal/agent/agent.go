@@ -52,6 +52,8 @@ type agent struct {
 	uploads *uploader
 	reports *reporter
 
+	claiming sync.Mutex // while whose a store is is read and written
+
 	mu        sync.Mutex
 	sessions  map[*conn]bool
 	lastUsed  time.Time
@@ -90,7 +92,8 @@ func Run(ctx context.Context, o Options) error {
 	a.placer = newPlacer(a.codec)
 	defer a.placer.close()
 	uploading, stopUploads := context.WithCancel(ctx)
-	a.uploads = newUploader(a, uploading)
+	a.uploads = newUploader(a)
+	a.uploads.start(uploading)
 	a.reports = newReporter(a, uploading)
 	leaving := make(chan struct{})
 	var once sync.Once
@@ -195,12 +198,14 @@ func (a *agent) refused(r session.Remote) string {
 	if u == nil {
 		return ""
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.uploadsOff == nil {
+	token, err := u.client.Token()
+	if err != nil {
 		return ""
 	}
-	return message(u.uploadsOff)
+	if off := u.uploadsOff(token); off != nil {
+		return message(off)
+	}
+	return ""
 }
 
 // openStore returns the store in a directory, and a function that lets go of it.
@@ -221,6 +226,12 @@ func (a *agent) openStore(dir string) (*store.Store, func()) {
 			delete(a.stores, dir)
 		}
 	}
+}
+
+func (a *agent) register(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sessions[c] = true
 }
 
 // begin notes that a session has begun, and tells it what nobody was there to

@@ -42,6 +42,9 @@ type team struct {
 	traced   atomic.Int64 // of them, those that name a span
 	readOnly atomic.Bool
 	url      string
+	token    string                // the file that sessions name
+	grants   map[string]auth.Grant // by token; nil: anyone may do anything
+	handler  http.Handler
 }
 
 func startTeam(t *testing.T) *team {
@@ -51,20 +54,26 @@ func startTeam(t *testing.T) *team {
 		t.Fatal(err)
 	}
 	tm := &team{t: t}
-	api := server.New(server.Options{Storage: storage, Log: slog.New(slog.DiscardHandler), Authenticate: func(string) (auth.Grant, error) {
-		g := auth.Open()
+	api := server.New(server.Options{Storage: storage, Log: slog.New(slog.DiscardHandler), Authenticate: func(token string) (auth.Grant, error) {
+		g, ok := auth.Open(), true
+		if tm.grants != nil {
+			if g, ok = tm.grants[token]; !ok {
+				return g, auth.ErrUnknown
+			}
+		}
 		if tm.readOnly.Load() {
 			g.Write = ""
 		}
 		return g, nil
 	}})
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	tm.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tm.requests.Add(1)
 		if r.Header.Get("Traceparent") != "" {
 			tm.traced.Add(1)
 		}
 		api.ServeHTTP(w, r)
-	}))
+	})
+	srv := httptest.NewServer(tm.handler)
 	if tm.proxy, err = faulttest.NewProxy(srv.Listener.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +122,12 @@ func startMachine(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, place: place, dir: filepath.Join(home, "gocache"), log: new(lockedBuffer)}
+	return startMachineAt(t, place, filepath.Join(home, "gocache"))
+}
+
+func startMachineAt(t *testing.T, place session.Place, dir string) *machine {
+	t.Helper()
+	m := &machine{t: t, place: place, dir: dir, log: new(lockedBuffer)}
 	m.startAgent(time.Hour)
 	return m
 }
@@ -155,7 +169,7 @@ const key = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"
 func (m *machine) connect(tm *team, key string, texts func(string)) *session.Client {
 	m.t.Helper()
 	c, err := session.Connect(context.Background(), m.place, nil,
-		session.Hello{Version: "v1.0.0", Store: m.dir, Remote: session.Remote{URL: tm.url}, Manifest: key}, texts)
+		session.Hello{Version: "v1.0.0", Store: m.dir, Remote: session.Remote{URL: tm.url, TokenFile: tm.token}, Manifest: key}, texts)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -191,7 +205,7 @@ func (m *machine) put(tm *team, from, to int) *session.Job {
 	m.t.Helper()
 	s := store.Open(store.Options{Dir: m.dir})
 	defer s.Close()
-	job := &session.Job{Remote: session.Remote{URL: tm.url}, Store: m.dir, Manifest: key, Time: time.Now()}
+	job := &session.Job{Remote: session.Remote{URL: tm.url, TokenFile: tm.token}, Store: m.dir, Manifest: key, Time: time.Now()}
 	for i := from; i < to; i++ {
 		data := content(i)
 		if _, err := s.Put(action(i), sha256.Sum256(data), int64(len(data)), bytes.NewReader(data)); err != nil {

@@ -28,11 +28,13 @@ type conn struct {
 	agent    *agent
 	net      net.Conn
 	hello    session.Hello
-	store    *store.Store  // nil: not a build
-	upstream *upstream     // nil: no remote
-	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
-	late     chan struct{} // closed when gets wait for planned no more
-	span     *tracing.Span // nil: it is not traced
+	store    *store.Store     // nil: not a build
+	upstream *upstream        // nil: no remote
+	planned  chan struct{}    // closed when what prefetch brings is known, or that it brings nothing
+	late     chan struct{}    // closed when gets wait for planned no more
+	span     *tracing.Span    // nil: it is not traced
+	identity session.Identity // whose the session is, as it began
+	since    time.Time        // since when the store is only theirs
 
 	// Under the upstream's lock:
 	filter    *manifest.Filter        // what the server had when the session began; nil: not known
@@ -114,7 +116,7 @@ func (a *agent) serve(netConn net.Conn) {
 		return
 	}
 	netConn.SetReadDeadline(time.Time{})
-	if !c.write(session.AppendGreeting(nil, session.Welcome{Protocol: session.Protocol, Version: a.version, World: a.place.World, PID: os.Getpid()})) {
+	if !c.write(session.AppendGreeting(nil, c.welcome())) {
 		return
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
@@ -142,9 +144,52 @@ func (a *agent) serve(netConn net.Conn) {
 	c.frames(ctx, r, &work)
 }
 
+// builds reports whether the helper is a build's, and of the agent's own world.
+func (c *conn) builds() bool {
+	return c.hello.Protocol == session.Protocol && c.hello.World == c.agent.place.World && c.hello.Store != ""
+}
+
+// welcome is the answer to the greeting. Whose the session is goes with it, and is noted
+// in the store: before anything is asked of the remote.
+func (c *conn) welcome() session.Welcome {
+	w := session.Welcome{Protocol: session.Protocol, Version: c.agent.version, World: c.agent.place.World, PID: os.Getpid()}
+	if !c.builds() {
+		return w
+	}
+	if up, err := c.agent.upstream(c.hello.Remote); err == nil {
+		if c.hello.Pull {
+			os.MkdirAll(c.hello.Store, 0o777) // a go command has made its own; where that fails, nothing can come
+		}
+		c.identity = up.identity()
+		c.since = c.agent.claim(c.hello.Store, c.hello.Remote, c.identity)
+		w.Identity = &c.identity
+	}
+	return w
+}
+
+// identified is the session's identity with what the server has said of it meanwhile. A
+// push has the server asked; if that is in vain, it is what was known.
+func (c *conn) identified(ctx context.Context) session.Identity {
+	if c.hello.Identify && !c.identity.Confirmed {
+		if token, err := c.upstream.client.Token(); err == nil && token.Hash() == c.identity.Token {
+			if _, err := c.upstream.ask(ctx, token); err != nil {
+				c.upstream.failed(ctx, c, err)
+			}
+		}
+	}
+	id := c.upstream.identityOf(c.identity.Token)
+	if id.Confirmed && !c.identity.Confirmed {
+		c.agent.confirm(c.hello.Store, c.hello.Remote, id)
+		if c.hello.Identify {
+			c.since = c.agent.claim(c.hello.Store, c.hello.Remote, id)
+		}
+	}
+	return id
+}
+
 // open prepares for what the helper has said it is about.
 func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
-	if c.hello.Protocol != session.Protocol || c.hello.World != c.agent.place.World || c.hello.Store == "" {
+	if !c.builds() {
 		close(c.planned)
 		return
 	}
@@ -164,6 +209,7 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 		close(c.planned)
 		return
 	}
+	c.agent.register(c) // before anything is asked for it (tokenChanged)
 	key, ok := session.ManifestKey(c.hello.Manifest)
 	if !ok {
 		close(c.planned)
@@ -201,6 +247,10 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 			c.saveFacts() // the helper is about to sum them up
 			report := c.results()
 			report.Traceparent = c.traced(report)
+			if c.upstream != nil {
+				id := c.identified(ctx)
+				report.Identity, report.Since = &id, c.since
+			}
 			c.report(report)
 		case session.Used:
 			c.noteUsed(f.Text)
@@ -272,6 +322,7 @@ func (c *conn) pull(ctx context.Context) {
 			report := c.results()
 			if c.upstream != nil {
 				report.Problem = c.upstream.problemOf(c)
+				c.identified(ctx) // a push will come, perhaps with a token that is new by then
 			}
 			c.saveFacts()
 			c.report(report)

@@ -3,12 +3,15 @@ package agent
 import (
 	"context"
 	"encoding/hex"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/linked"
+	"github.com/larder-build/larder/internal/remote"
 	"github.com/larder-build/larder/internal/session"
 	"github.com/larder-build/larder/internal/tracing"
 )
@@ -23,57 +26,68 @@ const (
 	linkCostMin = 500 * time.Millisecond
 )
 
-// uploadLinked uploads the executables that a session has linked, where they still
+// executables uploads the executables that a session has linked, where they still
 // are as it made them. That they are is what package linked makes sure of, since
-// anybody may have written there meanwhile.
-func (u *uploader) uploadLinked(ctx context.Context, up *upstream, j *session.Job) error {
-	for _, path := range candidates(j) {
-		if len(j.Unput) == 0 || ctx.Err() != nil {
+// anybody may have written there meanwhile. The error is the remote's: where one fails
+// by itself, it stays in the job and the others go on.
+func (d *delivery) executables(ctx context.Context) error {
+	for _, path := range candidates(d.job) {
+		if len(d.job.Unput) == 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		f, err := os.Open(path)
 		if err != nil {
 			continue
 		}
-		err = u.uploadExecutable(ctx, up, j, f)
+		err = d.executable(ctx, f)
 		f.Close()
+		if err != nil && !ofWhatWasSent(ctx, err) {
+			return err
+		}
 		if err != nil {
-			return up.uploadFailed("upload an executable", err)
+			d.failed = err
 		}
 	}
 	return nil
 }
 
-func (u *uploader) uploadExecutable(ctx context.Context, up *upstream, j *session.Job, f *os.File) error {
+func (d *delivery) executable(ctx context.Context, f *os.File) error {
 	e, err := linked.Inspect(f)
 	if err != nil {
 		return nil // it is something else
 	}
-	for i, unput := range j.Unput {
+	for i, unput := range d.job.Unput {
 		var id entry.ActionID
 		if n, err := hex.Decode(id[:], []byte(unput.Action)); err != nil || n != len(id) || !e.Of(id) {
 			continue
 		}
-		j.Unput = append(j.Unput[:i:i], j.Unput[i+1:]...)
+		unputs := d.job.Unput
+		d.job.Unput = append(unputs[:i:i], unputs[i+1:]...)
 		if unput.Cost < linkCostMin {
 			return nil
 		}
-		if _, err := f.Seek(0, 0); err != nil {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil
 		}
-		h := entry.Header{ActionID: id, OutputID: e.OutputID, Size: e.Size, Time: j.Time, Cost: unput.Cost, Alone: true}
-		var stored int64
-		ctx, span := u.agent.tracer.Start(ctx, "larder upload executable", tracing.Client)
-		defer span.End()
-		_, _, err := up.client.Put(ctx, func(w *entry.StreamWriter) (err error) {
-			stored, err = u.sendLarge(w, &h, f)
-			return err
-		})
-		span.Number("larder.bytes", stored)
-		span.Fail(err)
-		if err == nil && stored > 0 {
-			u.add(1, stored)
+		o := &outgoing{plain: f, header: entry.Header{ActionID: id, OutputID: e.OutputID, Size: e.Size, Time: d.job.Time, Cost: unput.Cost, Alone: true}}
+		if err := d.agent.codec.Measure(&o.header, f); err != nil || d.passing(o) == nil {
+			return nil // it has changed meanwhile, or will not pass
 		}
+		ctx, span := d.agent.tracer.Start(ctx, "larder upload executable", tracing.Client)
+		defer span.End()
+		_, _, err := d.up.client.Put(ctx, func(w *entry.StreamWriter) error { return o.send(d.agent.codec, w) })
+		span.Number("larder.bytes", o.header.Stored)
+		switch {
+		case err == nil:
+			d.add(1, o.header.Stored)
+			return nil
+		case remote.IsStatus(err, http.StatusRequestEntityTooLarge):
+			d.up.room.tooLarge(o.bytes())
+			d.leaveOut(&o.header, o.bytes())
+			return nil
+		}
+		span.Fail(err)
+		d.job.Unput = unputs // for the next time
 		return err
 	}
 	return nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 		return nil
 	}
 	switch {
-	case ctx.Err() != nil || u.breaker.Open() != nil || u.landedJustNow(key):
+	case ctx.Err() != nil || u.closed() != nil || u.landedJustNow(key):
 		return nil
 	case c.filter != nil && !c.filter.Has(id):
 		if c.counts.filtered.Add(1) == filteredFew {
@@ -168,7 +169,7 @@ func (u *upstream) sendBatches() {
 	defer u.work.Done()
 	for {
 		u.mu.Lock()
-		batch := u.queue[:min(len(u.queue), batchGets)]
+		batch := u.queue[:min(len(u.queue), u.getsAtOnce(batchGets))]
 		u.queue = u.queue[len(batch):]
 		if len(batch) == 0 {
 			u.batches--
@@ -183,7 +184,7 @@ func (u *upstream) sendBatches() {
 func (u *upstream) sendBatch(batch []*flight) {
 	first := batch[0].conn // whose numbers it counts in
 	ctx, span := u.agent.tracer.Start(first.span.In(u.ctx), "larder get", tracing.Client)
-	in := &incoming{upstream: u, ctx: ctx, conn: first, span: span, pending: make(map[entry.ActionID][]*flight, len(batch))}
+	in := &incoming{upstream: u, ctx: ctx, conn: first, span: span, asked: time.Now(), pending: make(map[entry.ActionID][]*flight, len(batch))}
 	var ids []entry.ActionID
 	for _, f := range batch {
 		if in.pending[f.action] == nil {
@@ -193,6 +194,13 @@ func (u *upstream) sendBatch(batch []*flight) {
 	}
 	in.conn.counts.roundTrips.Add(1)
 	stream, err := u.client.Get(ctx, ids)
+	if u.tooManyGets(len(ids), err) && len(batch) > 1 {
+		in.traced(err)
+		u.mu.Lock()
+		u.queue = append(batch[:len(batch):len(batch)], u.queue...) // in smaller parts
+		u.mu.Unlock()
+		return
+	}
 	if err == nil {
 		_, err = in.receive(stream)
 	}
@@ -204,6 +212,24 @@ func (u *upstream) sendBatch(batch []*flight) {
 	in.giveUp(lacking)
 }
 
+// getsAtOnce is how many gets, of most, go into one request.
+func (u *upstream) getsAtOnce(most int) int {
+	return int(max(u.room.size(int64(most)*entry.HashSize)/entry.HashSize, 1))
+}
+
+// tooManyGets notes how a request with so many gets went, and reports whether fewer at
+// once may pass.
+func (u *upstream) tooManyGets(n int, err error) bool {
+	if err == nil {
+		u.room.passed(int64(n) * entry.HashSize)
+	}
+	if !remote.IsStatus(err, http.StatusRequestEntityTooLarge) {
+		return false
+	}
+	u.room.tooLarge(int64(n) * entry.HashSize)
+	return n > 1
+}
+
 // An incoming is a stream of entries that flights wait for.
 type incoming struct {
 	upstream *upstream
@@ -212,6 +238,7 @@ type incoming struct {
 	ahead    bool                         // these are prefetched
 	span     *tracing.Span                // nil: it is not traced
 	pending  map[entry.ActionID][]*flight // of the receiving goroutine
+	asked    time.Time                    // before anything was
 	begun    time.Time
 	progress progress
 	placing  sync.WaitGroup // what has come and is not in the store yet
@@ -260,6 +287,11 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		return nil // nobody asked
 	}
 	first := flights[0]
+	if h.Time.After(in.asked) {
+		// Whatever the other machine's clock, or whoever has put it, says: it did not
+		// come later than it was asked for. Whose a store is hangs on that (tenure).
+		h.Time = in.asked
+	}
 	if h.Alone && !(first.conn.hello.Executables && linked.Runs()) {
 		for _, f := range in.pop(h.ActionID) {
 			in.upstream.land(f, lacking)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,7 +77,7 @@ func (u *upstream) prefetch(ctx context.Context, c *conn, key [32]byte) {
 		u.mu.Unlock()
 		close(own.over)
 	}()
-	if u.breaker.Open() != nil {
+	if u.closed() != nil {
 		return
 	}
 	if err := u.stream(ctx, c, pk, plan); err != nil {
@@ -90,14 +91,19 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey, plan fun
 	u.mu.Lock()
 	tag := u.filterTag
 	u.mu.Unlock()
-	c.counts.roundTrips.Add(1)
 	begin := time.Now()
 	ctx, span := u.agent.tracer.Start(ctx, "larder prefetch", tracing.Client)
 	defer span.End()
-	p, err := u.client.Prefetch(ctx, pk.key, u.have(ctx, c), tag)
+	p, whole, err := u.askPlan(ctx, c, pk.key, tag)
 	if err != nil {
 		span.Fail(err)
 		return err
+	}
+	stream := p.Stream
+	if !whole { // the server is about to send what is here, too
+		stream.Close()
+		stream = nil
+		p.Plan = slices.DeleteFunc(p.Plan, func(p manifest.Planned) bool { return u.landedJustNow(flightKey{c.store, p.Action}) })
 	}
 	u.learn(c, p.Filter, p.Tag)
 	if p.Tag == "" {
@@ -121,12 +127,42 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey, plan fun
 	u.mu.Unlock()
 	plan()
 	planTime := time.Since(begin)
-	err = in.run(p.Stream, p.Plan[:n])
+	in.asked = begin
+	err = in.run(stream, p.Plan[:n])
 	in.traced(err)
 	u.agent.log.Info("prefetch", "remote", u.remote.URL, "project", c.hello.Project, "planned", n, "bytes", in.progress.bytes.Load(),
 		"older", len(p.Plan)-n, "plan", planTime, "took", time.Since(begin), "error", err)
 	return nil
 }
+
+// askPlan asks for a manifest's entries. Where the filter of what is here is too large
+// for what stands between, an empty one is sent: then the answer's plan is of use (not
+// whole), its stream is not.
+func (u *upstream) askPlan(ctx context.Context, c *conn, key [32]byte, tag string) (p *remote.Prefetch, whole bool, err error) {
+	have := u.have(ctx, c)
+	size := int64(len(have.Append(nil)))
+	tried, refused := u.room.fits(size), false
+	if tried {
+		c.counts.roundTrips.Add(1)
+		p, err = u.client.Prefetch(ctx, key, have, tag)
+		refused = remote.IsStatus(err, http.StatusRequestEntityTooLarge)
+		if !refused && !(size >= cutLeast && ofWhatWasSent(ctx, err)) {
+			return p, true, err
+		}
+		u.agent.log.Warn("the filter of what is here may be too large for what stands between", "remote", u.remote.URL, "bytes", size, "error", err)
+	}
+	c.counts.roundTrips.Add(1)
+	p, err = u.client.Prefetch(ctx, key, nil, tag)
+	if tried && (refused || err == nil) {
+		u.room.tooLarge(size)
+	}
+	return p, false, err
+}
+
+// cutLeast is the smallest filter, in bytes, that may be why a request has failed
+// otherwise than by an answer of 413: not all that stands between gets to say that before
+// it cuts the connection. Less than that gets through everywhere, as other requests do.
+const cutLeast = 16 << 10
 
 // askFilter asks for a filter that is too large to come with a plan. Until it is
 // there, nothing is known to be lacking. The caller is the session's prefetch.
@@ -144,10 +180,10 @@ func (u *upstream) askFilter(ctx context.Context, c *conn, tag string) {
 	}()
 }
 
-// run takes a stream of planned entries in, and ends when they are in the store.
-// Where it breaks off after it went well for a while, the rest is asked for once more;
-// but for the second stall, since builds wait for all of those. An error has been
-// noted (failed) before those who wait hear that nothing comes.
+// run takes a stream of planned entries in, and ends when they are in the store; a nil
+// stream is asked for. Where it breaks off after it went well for a while, the rest is
+// asked for once more; but for the second stall, since builds wait for all of those. An
+// error has been noted (failed) before those who wait hear that nothing comes.
 func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) (err error) {
 	u := in.upstream
 	defer in.placing.Wait()
@@ -157,9 +193,19 @@ func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) (err error) {
 		}
 		in.giveUp(again)
 	}()
-	for stalled := false; ; {
+	for stalled, more := false, false; ; {
+		if stream == nil {
+			if stream, more, err = in.askRest(plan); err != nil || stream == nil {
+				return err
+			}
+		}
+		waiting := len(in.pending)
 		n, err := in.receive(stream)
-		if err == nil || n == 0 || in.ctx.Err() != nil {
+		stream = nil
+		switch {
+		case err == nil && more && len(in.pending) < waiting:
+			continue
+		case err == nil || n == 0 || in.ctx.Err() != nil:
 			return err
 		}
 		if errors.Is(err, remote.ErrStalled) {
@@ -169,12 +215,33 @@ func (in *incoming) run(stream *remote.Stream, plan manifest.Plan) (err error) {
 			stalled = true
 		}
 		u.agent.log.Warn("a stream broke off", "remote", u.remote.URL, "entries", n, "error", err)
-		in.conn.counts.roundTrips.Add(1)
-		if stream, err = u.client.Get(in.ctx, in.rest(plan)); err != nil {
-			return fmt.Errorf("get the rest: %w", err)
-		}
 	}
 }
+
+// askRest asks for what of a plan has not come, or as many of it as one request may name:
+// then there is more. The stream is nil if there is none.
+func (in *incoming) askRest(plan manifest.Plan) (stream *remote.Stream, more bool, err error) {
+	u := in.upstream
+	rest := in.rest(plan)
+	for {
+		if len(rest) == 0 {
+			return nil, false, nil
+		}
+		ids := rest[:min(len(rest), u.getsAtOnce(restGets))]
+		in.conn.counts.roundTrips.Add(1)
+		stream, err = u.client.Get(in.ctx, ids)
+		if u.tooManyGets(len(ids), err) {
+			continue
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("get the rest: %w", err)
+		}
+		return stream, len(ids) < len(rest), nil
+	}
+}
+
+// restGets is how many gets a server takes in one request (docs/api.md).
+const restGets = 100_000
 
 // fetchLater asks for what older sessions used and the last one did not, now that
 // one of it is needed. The caller holds mu.
@@ -185,17 +252,9 @@ func (u *upstream) fetchLater(ctx context.Context, c *conn) {
 	c.gets.Add(1) // it uses the store; the caller is a get, so the session has not ended
 	go func() {
 		defer c.gets.Done()
-		c.counts.roundTrips.Add(1)
 		in.ctx, in.span = u.agent.tracer.Start(ctx, "larder get older", tracing.Client)
 		in.span.Number("larder.asked", int64(len(in.pending)))
-		stream, err := u.client.Get(in.ctx, in.rest(plan))
-		if err != nil {
-			u.failed(in.ctx, c, fmt.Errorf("get older entries: %w", err))
-			in.giveUp(again)
-		} else {
-			err = in.run(stream, plan)
-		}
-		in.traced(err)
+		in.traced(in.run(nil, plan))
 	}()
 }
 
@@ -241,7 +300,7 @@ func (u *upstream) expect(ctx context.Context, c *conn, plan manifest.Plan) *inc
 
 func (u *upstream) expectLocked(ctx context.Context, c *conn, plan manifest.Plan) *incoming {
 	in := &incoming{
-		upstream: u, ctx: ctx, conn: c, ahead: true, begun: time.Now(),
+		upstream: u, ctx: ctx, conn: c, ahead: true, asked: time.Now(), begun: time.Now(),
 		pending: make(map[entry.ActionID][]*flight, len(plan)),
 	}
 	var before int64

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/larder-build/larder/internal/remote"
@@ -118,11 +119,12 @@ func (r *reporter) sendTo(ctx context.Context, to session.Remote, notices []sess
 	if err != nil {
 		return nil // there is no such server
 	}
+	most := reportBatch
 	for len(notices) > 0 {
-		if up.breaker.Open() != nil {
+		if up.closed() != nil {
 			return notices
 		}
-		n := min(len(notices), reportBatch)
+		n := min(len(notices), most)
 		reports := make([]stats.Report, n)
 		queued := r.agent.uploads.report().Queued
 		for i := range reports {
@@ -132,10 +134,14 @@ func (r *reporter) sendTo(ctx context.Context, to session.Remote, notices []sess
 		limited, cancel := context.WithTimeout(ctx, reportLimit)
 		err := up.client.Report(limited, reports)
 		cancel()
-		var status *remote.StatusError
 		switch {
 		case err == nil:
-		case errors.As(err, &status) && status.Status/100 == 4 && !remote.IsStatus(err, 429):
+		case remote.IsStatus(err, http.StatusRequestEntityTooLarge) && n > 1:
+			most = n / 2
+			continue
+		case remote.IsStatus(err, http.StatusRequestEntityTooLarge):
+			r.agent.log.Warn("a report is too large for what stands between; it is dropped", "remote", to.URL, "error", err)
+		case takesNone(err):
 			r.agent.log.Warn("the server takes no reports; they are dropped", "remote", to.URL, "error", err)
 		default:
 			r.agent.log.Warn("reports", "remote", to.URL, "error", err)
@@ -144,4 +150,19 @@ func (r *reporter) sendTo(ctx context.Context, to session.Remote, notices []sess
 		notices = notices[n:]
 	}
 	return nil
+}
+
+// takesNone reports whether the server itself has said that it will not take these
+// reports: it is of an older version, or they are of none that it knows. What a proxy
+// says in its place passes, and so may what is wrong with a token.
+func takesNone(err error) bool {
+	var status *remote.StatusError
+	if !errors.As(err, &status) || status.Code == "" {
+		return false
+	}
+	switch status.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return false
+	}
+	return status.Status/100 == 4
 }

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -48,7 +49,8 @@ func TestReports(t *testing.T) {
 	var asked atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // of an older version
 		asked.Add(1)
-		http.NotFound(w, r)
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"error":{"code":"no_such_path","message":"there is no POST of this path; see docs/api.md"}}`)
 	}))
 	defer other.Close()
 	m := startMachine(t)

@@ -2,14 +2,10 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"net/http"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/larder-build/larder/internal/remote"
 	"github.com/larder-build/larder/internal/session"
 )
 
@@ -39,17 +35,20 @@ type uploader struct {
 	uploaded int64
 	bytes    int64
 	problem  string
+	retry    time.Duration // until the next attempt; 0: none is due
 }
 
-// newUploader starts an uploader, which ends with ctx.
-func newUploader(a *agent, ctx context.Context) *uploader {
-	u := &uploader{agent: a, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+func newUploader(a *agent) *uploader {
+	return &uploader{agent: a, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+}
+
+// start starts the uploader, which ends with ctx.
+func (u *uploader) start(ctx context.Context) {
 	u.count()
 	go func() {
 		defer close(u.ended)
 		u.run(ctx)
 	}()
-	return u
 }
 
 func (u *uploader) wait() { <-u.ended }
@@ -68,6 +67,7 @@ func (u *uploader) hurry(by int) {
 	u.mu.Lock()
 	u.hurrying += by
 	u.problem = ""
+	u.retry = 0 // who waits is not to wait for what failed an hour ago
 	u.mu.Unlock()
 	u.look()
 }
@@ -132,8 +132,10 @@ func (u *uploader) read(name string) *session.Job {
 }
 
 func (u *uploader) run(ctx context.Context) {
-	retry := time.Duration(0)
 	for {
+		u.mu.Lock()
+		retry := u.retry
+		u.mu.Unlock()
 		var timer <-chan time.Time
 		if retry > 0 {
 			timer = time.After(retry)
@@ -145,25 +147,24 @@ func (u *uploader) run(ctx context.Context) {
 		case <-timer:
 		}
 		err := u.drain(ctx)
-		problem := ""
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err == nil:
-			retry = 0
-		default:
-			retry = min(max(2*retry, retryFirst), retryLast)
-			problem = err.Error()
-			u.agent.log.Warn("upload", "error", err, "again_in", retry)
 		}
 		u.mu.Lock()
-		u.problem = problem
+		u.problem = ""
+		if u.retry = min(max(2*u.retry, retryFirst), retryLast); err == nil {
+			u.retry = 0
+		} else {
+			u.problem = err.Error()
+			u.agent.log.Warn("upload", "error", err, "again_in", u.retry)
+		}
 		u.mu.Unlock()
 		u.count()
 	}
 }
 
-// drain uploads all jobs. One that fails does not keep those for other remotes.
+// drain uploads all jobs. One that fails does not keep those for other remotes, nor
+// those for the same one if it answers at all.
 func (u *uploader) drain(ctx context.Context) error {
 	var failed error
 	for {
@@ -172,6 +173,7 @@ func (u *uploader) drain(ctx context.Context) error {
 			return err
 		}
 		done := 0
+		answers := make(answers)
 		for _, name := range names {
 			if err := u.calm(ctx); err != nil {
 				return err
@@ -180,7 +182,7 @@ func (u *uploader) drain(ctx context.Context) error {
 			if j == nil {
 				continue
 			}
-			if err := u.upload(ctx, name, j); err != nil {
+			if err := u.upload(ctx, name, j, answers); err != nil {
 				failed = err
 				continue
 			}
@@ -211,100 +213,9 @@ func (u *uploader) calm(ctx context.Context) error {
 	return nil
 }
 
-// upload sends a job's entries in batches, then its manifest. What has been sent
-// is taken out of the job's file, so that a crash does not send it all again.
-func (u *uploader) upload(ctx context.Context, name string, j *session.Job) error {
-	up, err := u.agent.upstream(j.Remote)
-	if err != nil {
-		return nil // it was to be uploaded nowhere
-	}
-	up.mu.Lock()
-	off := up.uploadsOff
-	up.mu.Unlock()
-	if off != nil {
-		return nil
-	}
-	if err := up.answers(ctx); err != nil {
-		return up.uploadFailed("upload", err)
-	}
-	s, release := u.agent.openStore(j.Store)
-	defer release()
-	ctx = u.agent.tracer.Join(ctx, j.Traceparent)
-	if err := u.uploadLinked(ctx, up, j); err != nil {
-		return err
-	}
-	if err := up.dropKnown(ctx, j); err != nil {
-		return up.uploadFailed("ask what is there already", err)
-	}
-	for len(j.Puts) > 0 {
-		if err := u.calm(ctx); err != nil {
-			return err
-		}
-		n, err := u.batch(ctx, up, s, j.Puts)
-		if err != nil {
-			return up.uploadFailed("upload", err)
-		}
-		j.Puts = j.Puts[n:]
-		if len(j.Puts) > 0 {
-			if err := j.WriteFile(name); err != nil {
-				return fmt.Errorf("write what is left of job %s: %w", name, err)
-			}
-		}
-		u.mu.Lock()
-		u.jobs[name] = entries(j)
-		u.mu.Unlock()
-	}
-	key, ok := session.ManifestKey(j.Manifest)
-	if !ok || len(j.Used) == 0 {
-		return nil
-	}
-	if err := up.client.MergeManifest(ctx, key, j.Used); err != nil {
-		return up.uploadFailed("upload the manifest", err)
-	}
-	return nil
-}
-
-// answers is nil if the remote answers now. To upload to one that hangs takes a minute
-// to fail, as what is sent has to get to a disk, and a flush may be waiting.
-func (up *upstream) answers(ctx context.Context) error {
-	_, err := up.client.Capabilities(ctx)
-	if err != nil {
-		up.failed(ctx, nil, err)
-	}
-	return err
-}
-
-// dropKnown takes what the server has already out of what a job is unsure of.
-func (up *upstream) dropKnown(ctx context.Context, j *session.Job) error {
-	if j.Unsure <= 0 {
-		return nil
-	}
-	up.mu.Lock()
-	filter, tag := up.filter, up.filterTag
-	up.mu.Unlock()
-	now, _, err := up.client.Filter(ctx, tag)
-	if err != nil {
-		return err
-	}
-	if now != nil { // else it has not changed
-		filter = now
-	}
-	sure := max(len(j.Puts)-j.Unsure, 0)
-	known := func(p session.Put) bool { return filter.Has(p.Action) }
-	j.Puts = append(j.Puts[:sure], slices.DeleteFunc(j.Puts[sure:], known)...)
-	j.Unsure = 0
-	return nil
-}
-
-// uploadFailed is what a failure means for the job: nil if there is nothing to be
-// done about it, as the server takes no uploads from this token.
-func (up *upstream) uploadFailed(what string, err error) error {
-	if !remote.IsStatus(err, http.StatusForbidden) {
-		return fmt.Errorf("%s to %s: %w", what, up.remote.URL, err)
-	}
-	up.mu.Lock()
-	up.uploadsOff = err
-	up.mu.Unlock()
-	up.say("remote " + up.remote.URL + ": " + message(err) + "; nothing is uploaded; set LARDER_MODE=readonly to say so yourself")
-	return nil
+func (u *uploader) add(sent, bytes int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.uploaded += sent
+	u.bytes += bytes
 }

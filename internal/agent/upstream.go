@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
@@ -29,12 +32,14 @@ type upstream struct {
 	remote  session.Remote
 	client  *remote.Client
 	breaker *remote.Breaker
+	room    room
+	resting atomic.Pointer[time.Time] // until when the server asks to be left alone; nil: it does not
 	ctx     context.Context
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 
 	mu          sync.Mutex
-	uploadsOff  error // why the server takes no uploads; nil: it does, as far as is known
+	refusal     *refusal // of uploads; nil: the server takes them, as far as is known
 	filter      *manifest.Filter
 	filterTag   string
 	costs       float64 // seconds of building, summed over costed actions
@@ -52,18 +57,23 @@ func newUpstream(a *agent, r session.Remote) (*upstream, error) {
 	if a.tracer != nil {
 		o.Traceparent = tracing.Parent
 	}
+	u := &upstream{
+		agent: a, remote: r,
+		flights: make(map[flightKey]*flight), said: make(map[string]time.Time),
+		prefetching: make(map[prefetchKey]*prefetching),
+	}
+	o.Changed = u.tokenChanged
 	client, err := remote.New(o)
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{
-		agent: a, remote: r, client: client,
-		flights: make(map[flightKey]*flight), said: make(map[string]time.Time),
-		prefetching: make(map[prefetchKey]*prefetching),
-	}
+	u.client = client
 	u.ctx, u.cancel = context.WithCancel(a.ctx)
 	u.breaker = remote.NewBreaker(client.Probe, func(state string, why error, probe time.Duration) {
 		a.log.Info("breaker", "remote", r.URL, "state", state, "why", why, "probe_in", probe)
+		if why == nil {
+			a.uploads.look() // what has waited for the server to come back
+		}
 	})
 	return u, nil
 }
@@ -89,16 +99,61 @@ func (u *upstream) failed(ctx context.Context, c *conn, err error) {
 		u.mu.Unlock()
 	}
 	u.agent.log.Warn("request", "remote", u.remote.URL, "error", err)
+	if wait := restFor(err); wait > 0 {
+		until := time.Now().Add(wait)
+		u.resting.Store(&until)
+		return // it is well, and says when to come again
+	}
 	u.breaker.Fail(u.ctx, err)
 	var token *remote.TokenError
-	if remote.IsStatus(err, http.StatusUnauthorized, http.StatusForbidden) || errors.As(err, &token) {
+	var status *remote.StatusError
+	switch {
+	case errors.As(err, &token), errors.As(err, &status) && status.Status == http.StatusUnauthorized && status.Code != "":
 		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see LARDER_TOKEN_FILE")
+	case status != nil && status.Code == "" && slices.Contains(refusals, status.Status):
+		u.say(fmt.Sprintf("remote %s: status %d %s, said not by the server but by what stands between, a proxy or firewall; going on without it until that passes",
+			u.remote.URL, status.Status, http.StatusText(status.Status)))
+	case status != nil && status.Status == http.StatusForbidden:
+		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it")
 	}
 	var file *remote.CertificateError
 	if errors.As(err, &file) {
 		u.say("remote " + u.remote.URL + ": " + message(err) + "; going on without it; see " + file.Variable)
 	}
 }
+
+// refusals are the statuses with which proxies and firewalls refuse.
+var refusals = []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusUnavailableForLegalReasons}
+
+const (
+	// restDefault is for how long a server is left alone that has too much to do (429)
+	// and does not say; restMax is what of its wishes is heeded.
+	restDefault = time.Second
+	restMax     = time.Minute
+)
+
+// restFor is for how long the answer that an error is asks to be left alone.
+func restFor(err error) time.Duration {
+	var status *remote.StatusError
+	switch {
+	case !errors.As(err, &status):
+	case status.Status == http.StatusTooManyRequests:
+		return min(max(status.RetryAfter, restDefault), restMax)
+	case status.Status == http.StatusServiceUnavailable:
+		return min(status.RetryAfter, restMax)
+	}
+	return 0
+}
+
+// closed is why nothing may be asked at the moment, nil if it may.
+func (u *upstream) closed() error {
+	if until := u.resting.Load(); until != nil && time.Now().Before(*until) {
+		return errResting
+	}
+	return u.breaker.Open()
+}
+
+var errResting = errors.New("the server is busy and asks to be left alone for a moment")
 
 // problemOf is what went wrong for a session, "" if nothing did.
 func (u *upstream) problemOf(c *conn) string {
@@ -128,14 +183,17 @@ func message(err error) string {
 }
 
 // say says something to the users of this remote, but not again and again.
-func (u *upstream) say(text string) {
+func (u *upstream) say(text string) { u.sayOf(text, text) }
+
+// sayOf is say for a line that has numbers in it: of one topic one is enough.
+func (u *upstream) sayOf(topic, text string) {
 	u.mu.Lock()
-	last, ok := u.said[text]
+	last, ok := u.said[topic]
 	if ok && time.Since(last) < sayAgain {
 		u.mu.Unlock()
 		return
 	}
-	u.said[text] = time.Now()
+	u.said[topic] = time.Now()
 	u.mu.Unlock()
 	u.agent.log.Info("said", "text", text)
 	if !u.agent.tell(u, text) {

@@ -64,7 +64,7 @@ func (c *Codec) Pack(h *entry.Header, plain, buf []byte) []byte {
 	stored := plain
 	h.Encoding = entry.Raw
 	if len(plain) >= worthwhile {
-		if packed := c.encoder.EncodeAll(plain, buf[:0]); len(packed) < len(plain)-len(plain)/16 {
+		if packed := c.encoder.EncodeAll(plain, buf[:0]); smaller(int64(len(packed)), int64(len(plain))) {
 			stored, h.Encoding = packed, entry.Zstd
 		}
 	}
@@ -72,31 +72,84 @@ func (c *Codec) Pack(h *entry.Header, plain, buf []byte) []byte {
 	return stored
 }
 
-// PackTo is Pack for a body that is too large for RAM: it writes what is stored
-// to w. The body must have h.Size bytes and be what h.OutputID says, else the
-// error is an *entry.MismatchError.
-func (c *Codec) PackTo(h *entry.Header, w io.Writer, plain io.Reader) error {
-	out := &summing{w: w}
-	encoder, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(level), zstd.WithWindowSize(window))
+// Measure is Pack for a body that is too large for RAM: it reads all of plain and sets
+// what h says about the stored body, which Send then writes. (What is compressed is
+// compressed twice so: its size comes before it, and a temporary file for it would be one
+// more thing that a full disk can fail.) The body must have h.Size bytes and be what
+// h.OutputID says, else the error is an *entry.MismatchError.
+func (c *Codec) Measure(h *entry.Header, plain io.Reader) error {
+	packed, raw := &summing{w: io.Discard}, &summing{w: io.Discard}
+	encoder, err := newEncoder(packed)
 	if err != nil {
 		return err
 	}
 	hash := sha256.New()
-	n, err := io.Copy(io.MultiWriter(hash, encoder), plain)
+	_, err = io.Copy(io.MultiWriter(hash, raw, encoder), plain)
 	if closeErr := encoder.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
+		return fmt.Errorf("compress output %v: %w", h.OutputID, err)
+	}
+	if err := compare(h, entry.OutputID(hash.Sum(nil)), raw.n); err != nil {
 		return err
 	}
-	if err := compare(h, entry.OutputID(hash.Sum(nil)), n); err != nil {
-		return err
+	h.Encoding, h.Stored, h.Sum = entry.Zstd, packed.n, packed.sum
+	if _, err := h.Append(nil); err != nil || !smaller(packed.n, raw.n) {
+		h.Encoding, h.Stored, h.Sum = entry.Raw, raw.n, raw.sum
 	}
-	if out.n > n {
-		return fmt.Errorf("compress output %v: %d bytes became %d", h.OutputID, n, out.n)
-	}
-	h.Encoding, h.Stored, h.Sum = entry.Zstd, out.n, out.sum
 	return nil
+}
+
+// Send writes the stored body of an entry that Measure has set, from the same plain. It
+// writes h.Stored bytes whatever becomes of plain, so that what follows in a stream
+// stays readable; whoever receives others than those that were measured sees that by
+// their checksum. Its error is w's.
+func (c *Codec) Send(h *entry.Header, w io.Writer, plain io.Reader) error {
+	out := &exactly{w: w, left: h.Stored}
+	if h.Encoding == entry.Raw {
+		io.Copy(out, plain)
+	} else if encoder, err := newEncoder(out); err == nil {
+		io.Copy(encoder, plain)
+		encoder.Close()
+	}
+	return out.fill()
+}
+
+func newEncoder(w io.Writer) (*zstd.Encoder, error) {
+	return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(level), zstd.WithWindowSize(window))
+}
+
+// smaller reports whether compressing has made a body enough smaller to be decoded
+// everywhere.
+func smaller(packed, plain int64) bool { return packed < plain-plain/16 }
+
+// exactly writes the first so many bytes of what it is given, and zeros if it is not
+// given so many.
+type exactly struct {
+	w    io.Writer
+	left int64
+	err  error
+}
+
+func (e *exactly) Write(p []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	n, err := e.w.Write(p[:min(int64(len(p)), e.left)])
+	e.left -= int64(n)
+	if e.err = err; err != nil {
+		return n, err
+	}
+	return len(p), nil
+}
+
+func (e *exactly) fill() error {
+	var zeros [4096]byte
+	for e.left > 0 && e.err == nil {
+		e.Write(zeros[:])
+	}
+	return e.err
 }
 
 // summing counts and sums up what is written.

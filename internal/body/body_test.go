@@ -71,16 +71,22 @@ func TestRoundTrip(t *testing.T) {
 				}
 			}
 			check(&h, stored)
+			if err := c.Measure(&large, iotest.HalfReader(bytes.NewReader(plain))); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Send(&large, &file, bytes.NewReader(plain)); err != nil {
+				t.Fatal(err)
+			}
+			check(&large, file.Bytes())
 			if len(plain) < 1000 || name == "incompressible" {
-				if h.Encoding != entry.Raw {
+				if h.Encoding != entry.Raw || large.Encoding != entry.Raw {
 					t.Error("compressed for nothing")
 				}
 				return
 			}
-			if err := c.PackTo(&large, &file, bytes.NewReader(plain)); err != nil {
-				t.Fatal(err)
+			if large.Encoding != entry.Zstd {
+				t.Error("not compressed")
 			}
-			check(&large, file.Bytes())
 		})
 	}
 }
@@ -156,12 +162,43 @@ func TestBomb(t *testing.T) {
 type onlyReader struct{ io.Reader }
 
 // A writer of an output whose source changes under it finds out.
-func TestPackToMismatch(t *testing.T) {
+func TestMeasureMismatch(t *testing.T) {
 	c := body.NewCodec()
 	h := entry.Header{OutputID: sha256.Sum256([]byte("before")), Size: 6}
 	var mismatch *entry.MismatchError
-	if err := c.PackTo(&h, io.Discard, bytes.NewReader([]byte("after!"))); !errors.As(err, &mismatch) {
+	if err := c.Measure(&h, bytes.NewReader([]byte("after!"))); !errors.As(err, &mismatch) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A source that changes between its two readings costs no other entry of the stream:
+// as many bytes are sent as were announced, and they are refused.
+func TestSendChanged(t *testing.T) {
+	c := body.NewCodec()
+	for name, plain := range bodies {
+		if len(plain) < 2 {
+			continue
+		}
+		h := entry.Header{OutputID: sha256.Sum256(plain), Size: int64(len(plain))}
+		if err := c.Measure(&h, bytes.NewReader(plain)); err != nil {
+			t.Fatal(err)
+		}
+		other := bytes.Clone(plain)
+		other[len(other)/2] ^= 1
+		for what, source := range map[string]io.Reader{
+			"cut off":    bytes.NewReader(plain[:len(plain)/2]),
+			"longer":     bytes.NewReader(append(bytes.Clone(other), random(100_000)...)),
+			"another":    bytes.NewReader(other),
+			"unreadable": io.MultiReader(bytes.NewReader(plain[:len(plain)/2]), iotest.ErrReader(errors.New("input/output error"))),
+		} {
+			var sent bytes.Buffer
+			if err := c.Send(&h, &sent, source); err != nil || int64(sent.Len()) != h.Stored {
+				t.Errorf("%s, %s: %d of %d bytes, %v", name, what, sent.Len(), h.Stored, err)
+			}
+			if c.Verify(&h, sent.Bytes(), nil) == nil {
+				t.Errorf("%s, %s: verified", name, what)
+			}
+		}
 	}
 }
 

@@ -196,7 +196,7 @@ func (s *Session) Put(_ context.Context, p cacheprog.Put) (diskPath string, err 
 	cost := s.notePut(id, body.Kind(), begin)
 	if s.job != nil {
 		s.job.Used = append(s.job.Used, id)
-		s.job.Puts = append(s.job.Puts, session.Put{Action: id, Cost: cost})
+		s.job.Puts = append(s.job.Puts, session.Put{Action: id, Cost: cost, Output: entry.OutputID(p.OutputID)})
 	}
 	return path, nil
 }
@@ -244,7 +244,7 @@ func (s *Session) unlink(inFallback bool) (breaker string) {
 			job.Puts = nil // they are not kept
 		}
 	}
-	if err := s.link.end(job); err != nil {
+	if err := s.link.end(job, s.counts.Puts > 0); err != nil {
 		s.link.Say(err.Error() + "; this build's outputs are not uploaded")
 	}
 	return breaker

@@ -3,6 +3,7 @@ package helper
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -25,8 +26,9 @@ type Link struct {
 	client   *session.Client
 	hello    session.Hello
 	attempts int
-	ever     bool   // connected once
-	span     string // of the session, as the agent said at its end
+	ever     bool              // connected once
+	span     string            // of the session, as the agent said at its end
+	identity *session.Identity // whose the session is; nil: nobody has said
 }
 
 // attemptsMax is how often a session connects: once, and again if the agent dies
@@ -59,6 +61,9 @@ func (l *Link) connect(ctx context.Context) *session.Client {
 		l.Say(err.Error() + "; this build goes on without the remote")
 		return nil
 	}
+	if !l.ever { // a later agent may see another token; what was built before is not that one's
+		l.identity = client.Welcome.Identity
+	}
 	l.client, l.ever = client, true
 	return client
 }
@@ -86,17 +91,24 @@ func (l *Link) results(used []stats.Key) (report session.Report, ok bool) {
 	if l.client != nil {
 		report, _ = l.client.End(reportLimit, used...)
 		l.span = report.Traceparent
+		if id := report.Identity; id != nil && l.identity != nil && id.Token == l.identity.Token {
+			l.identity = id
+		}
 	}
 	return report, l.ever
 }
 
 // end ends the link, once the session's job is in the queue. Without a connection
-// there is no job: all was there already, or there is no agent to upload it.
-func (l *Link) end(job *session.Job) (err error) {
+// there is no job: all was there already, or there is no agent to upload it. put says
+// that something was put: then nobody knows whose it is, and so whose the store is.
+func (l *Link) end(job *session.Job, put bool) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if put && !l.ever && l.hello.Store != "" {
+		os.Remove(session.IdentityFile(l.hello.Store))
+	}
 	if l.ever && job != nil {
-		job.Manifest, job.Traceparent = l.hello.Manifest, l.span
+		job.Manifest, job.Traceparent, job.Identity = l.hello.Manifest, l.span, l.identity
 		if job.Outputs = l.Outputs(); len(job.Outputs) == 0 {
 			job.Unput = nil
 		}

@@ -17,8 +17,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +65,9 @@ type Options struct {
 	// Traceparent is the span that a request is made in, "" if there is none, which
 	// the server is told. Nil is a function that knows of none.
 	Traceparent func(ctx context.Context) string
+	// Changed is called before a request with another token than the last one's goes
+	// out, and before the first. It may be nil.
+	Changed func(Token)
 }
 
 // A Client speaks to one server. It is safe for concurrent use.
@@ -75,6 +76,8 @@ type Client struct {
 	tokenFile string
 	agent     string
 	parent    func(ctx context.Context) string
+	changed   func(Token)
+	writers   writers
 	limits    limits
 	dialer    *dialer
 	transport transports
@@ -91,7 +94,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("%q is not an http or https URL", o.URL)
 	}
 	c := &Client{
-		base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent, dialer: newDialer(),
+		base: *base, tokenFile: o.TokenFile, agent: "larder/" + o.Version, parent: o.Traceparent, changed: o.Changed, dialer: newDialer(),
 		limits: limits{start: StartLimit, stall: StallLimit, put: putLimit, busyForBuild: busyForBuild, busyElse: busyElse},
 	}
 	c.transport.init(o, c.newTransport)
@@ -125,34 +128,6 @@ func onlyHTTP1() *http.Protocols {
 func (c *Client) Close() {
 	c.transport.close()
 	c.dialer.close()
-}
-
-// A TokenError is a token file that cannot be used.
-type TokenError struct{ Err error }
-
-func (e *TokenError) Error() string { return "read the token: " + e.Err.Error() }
-
-func (e *TokenError) Unwrap() error { return e.Err }
-
-// token is read anew for each request: tokens are renewed, and it is one small file.
-func (c *Client) token() (string, error) {
-	if c.tokenFile == "" {
-		return "", nil
-	}
-	f, err := os.Open(c.tokenFile)
-	if err != nil {
-		return "", &TokenError{err}
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, tokenBytesMax))
-	if err != nil {
-		return "", &TokenError{err}
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", &TokenError{fmt.Errorf("%s has something else than one word of ASCII in it", c.tokenFile)}
-	}
-	return token, nil
 }
 
 // A call is one request.
@@ -189,13 +164,20 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 }
 
 func (c *Client) try(ctx context.Context, r call) (*http.Response, error) {
+	token, set, err := c.tokenOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !set && c.writers.use(token) && c.changed != nil {
+		c.changed(token)
+	}
 	transport, err := c.transport.get()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := newWatch(r.start, func(err error) { cancel(err) })
-	req, err := c.request(c.traced(ctx, r, watch), r, watch)
+	req, err := c.request(c.traced(ctx, r, watch), r, watch, token)
 	if err != nil {
 		watch.end()
 		cancel(nil)
@@ -214,6 +196,9 @@ func (c *Client) try(ctx context.Context, r call) (*http.Response, error) {
 		}
 		cancel(nil)
 		return nil, plain(err)
+	}
+	if name := resp.Header.Get(nameHeader); name != "" {
+		c.writers.note(token, Writer{name, resp.Header.Get(namespaceHeader)})
 	}
 	stalled := time.AfterFunc(c.limits.stall, func() { cancel(errStalled(c.limits.stall)) })
 	resp.Body = &stallReader{r: resp.Body, ctx: ctx, cancel: cancel, watch: stalled, limit: c.limits.stall, speed: &c.Speed}
@@ -238,11 +223,7 @@ func (c *Client) traced(ctx context.Context, r call, watch *watch) context.Conte
 	})
 }
 
-func (c *Client) request(ctx context.Context, r call, watch *watch) (*http.Request, error) {
-	token, err := c.token()
-	if err != nil {
-		return nil, err
-	}
+func (c *Client) request(ctx context.Context, r call, watch *watch, token Token) (*http.Request, error) {
 	var body io.Reader
 	switch {
 	case r.pipe != nil:
@@ -264,8 +245,8 @@ func (c *Client) request(ctx context.Context, r call, watch *watch) (*http.Reque
 	// All requests may be repeated, which package http does, with this, where a
 	// connection has gone that was kept: after a restart of the server.
 	req.Header["Idempotency-Key"] = nil
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	if token.secret != "" {
+		req.Header.Set("Authorization", "Bearer "+token.secret)
 	}
 	if c.parent != nil {
 		if parent := c.parent(ctx); parent != "" {

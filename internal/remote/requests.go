@@ -187,7 +187,11 @@ func (c *Client) MergeManifest(ctx context.Context, key [32]byte, used []entry.A
 	if err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") { // somebody else's page, a portal's
+		return fmt.Errorf("merge a manifest: %w", &StatusError{Status: resp.StatusCode})
+	}
+	return nil
 }
 
 // Report tells what sessions did.
@@ -201,7 +205,12 @@ func (c *Client) Report(ctx context.Context, reports []stats.Report) error {
 	if err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	defer resp.Body.Close()
+	var answer struct{ Stored int }
+	if err := decode(resp, &answer); err != nil {
+		return fmt.Errorf("report sessions: %w", err)
+	}
+	return nil
 }
 
 // Capabilities are what the server says of itself and of the client.
@@ -224,6 +233,9 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	defer resp.Body.Close()
 	if err := decode(resp, &answer); err != nil {
 		return answer, fmt.Errorf("ask for capabilities: %w", err)
+	}
+	if token, ok := TokenOf(ctx); ok {
+		c.writers.note(token, Writer{answer.Name, answer.Write}) // of a server that does not say it with each answer
 	}
 	answer.Time, _ = http.ParseTime(resp.Header.Get("Date"))
 	return answer, nil

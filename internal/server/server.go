@@ -204,6 +204,13 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	w.Write([]byte("ok\n"))
 }
 
+// Headers of each answer that say whom the server has taken the request for: the
+// token's name, and the namespace that it writes, "" if it may not.
+const (
+	nameHeader      = "Larder-Name"
+	namespaceHeader = "Larder-Namespace"
+)
+
 // An operation is one thing that the API does.
 type operation struct {
 	name string
@@ -220,6 +227,8 @@ func (s *Server) handler(op operation) http.Handler {
 	return s.bounded(op.name, busy, func(w *statusWriter, p *progress, r *http.Request, grant *auth.Grant) {
 		var err error
 		if *grant, err = s.authenticate(bearer(r)); err == nil {
+			w.Header().Set(nameHeader, grant.Name)
+			w.Header().Set(namespaceHeader, grant.Write)
 			err = op.run(p.writer(), r, *grant)
 		} else {
 			s.metrics.refused.WithLabelValues(refusal(err)).Inc()

@@ -24,6 +24,9 @@ type Job struct {
 	Store    string    `json:"store"` // absolute path of the local store
 	Manifest string    `json:"manifest"`
 	Time     time.Time `json:"time"`
+	// Identity is whose this is: nobody else uploads it. Nil is unknown: then only a
+	// remote without tokens is given it.
+	Identity *Identity `json:"identity,omitempty"`
 	// Traceparent names the span of the session, which those of uploads belong to.
 	Traceparent string `json:"traceparent,omitempty"`
 
@@ -34,12 +37,17 @@ type Job struct {
 	// Unsure says that the last so many of Puts may be on the server already: they
 	// are sent only if it lacks them.
 	Unsure int `json:"unsure,omitempty"`
+	// Pinned says that each put has its output: jobs of older versions have none.
+	Pinned bool `json:"pinned,omitempty"`
 }
 
 // A Put is one entry to upload.
 type Put struct {
 	Action entry.ActionID
 	Cost   time.Duration // of building it, as in entry.Header
+	// Output is what was put: what the store has under the action by the time of the
+	// upload may be somebody else's. Zero is unknown.
+	Output entry.OutputID
 }
 
 // An Unput is an action that was missed and not put.
@@ -55,10 +63,11 @@ const UnputMax = 16
 const jobEnding = ".job"
 
 // Append appends the encoded job: a line of JSON, the number of actions used and
-// the actions, the number of puts and for each the action and its cost in
-// nanoseconds (8 bytes), CRC-32 of all that; numbers are big-endian, of 4 bytes.
+// the actions, the number of puts and for each the action, its cost in nanoseconds (8
+// bytes) and its output, CRC-32 of all that; numbers are big-endian, of 4 bytes.
 func (j *Job) Append(b []byte) []byte {
 	start := len(b)
+	j.Pinned = true
 	b = AppendGreeting(b, j)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(j.Used)))
 	for _, id := range j.Used {
@@ -68,13 +77,14 @@ func (j *Job) Append(b []byte) []byte {
 	for _, p := range j.Puts {
 		b = append(b, p.Action[:]...)
 		b = binary.BigEndian.AppendUint64(b, uint64(max(p.Cost, 0)))
+		b = append(b, p.Output[:]...)
 	}
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[start:]))
 }
 
 // ParseJob reads a job. Its errors wrap ErrFormat.
 func ParseJob(b []byte) (*Job, error) {
-	const sumBytes, countBytes, putBytes = 4, 4, entry.HashSize + 8
+	const sumBytes, countBytes = 4, 4
 	bad := func(what string) (*Job, error) { return nil, fmt.Errorf("%w: job: %s", ErrFormat, what) }
 	if len(b) < sumBytes {
 		return bad("too short")
@@ -103,12 +113,20 @@ func ParseJob(b []byte) (*Job, error) {
 		j.Used = append(j.Used, entry.ActionID(rest))
 		rest = rest[entry.HashSize:]
 	}
+	putBytes := entry.HashSize + 8
+	if j.Pinned {
+		putBytes += entry.HashSize
+	}
 	if n, ok = count(putBytes); !ok || len(rest) != n*putBytes {
 		return bad("cut off")
 	}
 	for ; len(rest) > 0; rest = rest[putBytes:] {
 		cost := max(time.Duration(binary.BigEndian.Uint64(rest[entry.HashSize:])), 0)
-		j.Puts = append(j.Puts, Put{entry.ActionID(rest), cost})
+		p := Put{Action: entry.ActionID(rest), Cost: cost}
+		if j.Pinned {
+			p.Output = entry.OutputID(rest[entry.HashSize+8:])
+		}
+		j.Puts = append(j.Puts, p)
 	}
 	return j, nil
 }

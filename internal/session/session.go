@@ -83,6 +83,10 @@ type Hello struct {
 	// agent reports on it unasked, until it has come (Report.Pending).
 	Pull  bool `json:"pull,omitempty"`
 	Older bool `json:"older,omitempty"` // of a pull: also what only older sessions have used
+
+	// Identify says that this is a push, which uses nothing but wants to know what of the
+	// store it may upload: the agent asks the server who it is (Report.Identity, Since).
+	Identify bool `json:"identify,omitempty"`
 }
 
 // A Remote says where entries come from and go to.
@@ -103,6 +107,8 @@ type Welcome struct {
 	Version  string `json:"version"`
 	World    string `json:"world"`
 	PID      int    `json:"pid"`
+
+	Identity *Identity `json:"identity,omitempty"` // of the session, as far as it is known
 }
 
 // A Report is what the agent did in a session; after F, what is left to do.
@@ -127,6 +133,11 @@ type Report struct {
 	UploadedBytes int64  `json:"uploaded_bytes"`
 	Problem       string `json:"problem,omitempty"` // why uploads do not get on; of a pull, why not all has come
 	Refused       string `json:"refused,omitempty"` // why the remote of the Hello takes no uploads
+
+	Identity *Identity `json:"identity,omitempty"` // of the session, as in the Welcome, or more of it
+	// Since says since when only this identity's sessions have put anything into the
+	// store, as far as agents know; zero: always.
+	Since time.Time `json:"since,omitzero"`
 
 	Traceparent string `json:"traceparent,omitempty"` // of the session's span, for its job; "" if it has none
 }

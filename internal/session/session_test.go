@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,21 @@ func TestJob(t *testing.T) {
 			t.Fatalf("damaged at %d: %v", i, err)
 		}
 		b[i] ^= 0x10
+	}
+}
+
+// A job of an older version has no outputs, and does not say whose it is.
+func TestOldJob(t *testing.T) {
+	b := []byte(`{"remote":{"url":"https://x"},"store":"/go","manifest":"","time":"2026-11-28T12:00:00Z"}` + "\n")
+	b = binary.BigEndian.AppendUint32(b, 0)
+	b = binary.BigEndian.AppendUint32(b, 2)
+	for i := range byte(2) {
+		id := entry.ActionID{i}
+		b = binary.BigEndian.AppendUint64(append(b, id[:]...), 7)
+	}
+	j, err := session.ParseJob(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
+	if err != nil || j.Identity != nil || !slices.Equal(j.Puts, []session.Put{{Action: entry.ActionID{0}, Cost: 7}, {Action: entry.ActionID{1}, Cost: 7}}) {
+		t.Errorf("%+v, %v", j, err)
 	}
 }
 
