@@ -30,9 +30,10 @@ internal/content         internal/entry
 internal/doctor          cacheprog internal/cli internal/explain internal/touch
 internal/entry           -
 internal/entrytest       internal/entry
-internal/explain         cacheprog internal/entry internal/store
+internal/explain         cacheprog internal/entry internal/folder internal/store
 internal/faulttest       internal/entry
 internal/filelock        -
+internal/folder          golang.org/x/sys/unix
 internal/gocommand       -
 internal/helper          cacheprog internal/content internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
 internal/linked          internal/entry
@@ -46,8 +47,8 @@ internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.
 internal/server/history  internal/entry internal/stats
 internal/session         internal/entry internal/filelock internal/manifest internal/stats golang.org/x/mod/semver
 internal/soak            internal/bench internal/faulttest
-internal/stats           internal/content internal/entry
-internal/store           internal/entry internal/filelock
+internal/stats           internal/content internal/entry internal/folder
+internal/store           internal/entry internal/filelock internal/folder golang.org/x/sys/unix
 internal/tracing         go.opentelemetry.io/otel/attribute go.opentelemetry.io/otel/codes go.opentelemetry.io/otel/exporters/otlp/otlptrace go.opentelemetry.io/otel/propagation go.opentelemetry.io/otel/sdk/resource go.opentelemetry.io/otel/sdk/trace go.opentelemetry.io/otel/trace go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
 internal/tracing/tracingtest go.opentelemetry.io/proto/otlp/common/v1 go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
 internal/touch           golang.org/x/sys/unix
