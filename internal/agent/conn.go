@@ -30,6 +30,8 @@ type conn struct {
 	hello    session.Hello
 	store    *store.Store  // nil: not a build
 	upstream *upstream     // nil: no remote
+	stop     func()        // has nothing more brought into the store
+	stopped  chan struct{} // closed when nothing is, and the store is let go of
 	planned  chan struct{} // closed when what prefetch brings is known, or that it brings nothing
 	span     *tracing.Span // nil: it is not traced
 
@@ -96,11 +98,24 @@ func (c *conn) noteUsed(keys []byte) {
 	}
 }
 
-func (c *conn) saveFacts() {
+// saveFacts records what came in one of the two ways that the store's table has.
+func (c *conn) saveFacts(add func(stats.Costs, map[stats.Key]stats.Fact) error) {
 	c.factsMu.Lock()
 	defer c.factsMu.Unlock()
-	stats.OpenCosts(c.hello.Store).Add(c.facts) // what cannot be written is unknown
+	if len(c.facts) > 0 {
+		add(stats.OpenCosts(c.hello.Store), c.facts) // what cannot be written is unknown
+	}
 	c.facts = nil
+}
+
+// settle ends what is brought into the store, and lets go of it: when the helper
+// hears that its session has ended, the go command may go, and nothing is to be made
+// in the store any more.
+func (c *conn) settle() {
+	if c.stop != nil {
+		c.stop()
+		<-c.stopped
+	}
 }
 
 // serve serves one helper from its greeting to its end.
@@ -118,12 +133,13 @@ func (a *agent) serve(netConn net.Conn) {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	var work sync.WaitGroup
+	defer c.saveFacts(stats.Costs.AddLate) // of a helper that has died, perhaps with its go command
 	defer work.Wait()
 	defer cancel()
 	if ctx, c.span = c.trace(ctx); c.span != nil {
 		defer c.span.End()
 	}
-	c.open(ctx, &work)
+	bringing := c.open(ctx, &work)
 	a.begin(c)
 	defer a.end(c)
 	if c.hello.Pull {
@@ -138,35 +154,38 @@ func (a *agent) serve(netConn net.Conn) {
 		defer work.Done()
 		c.pulse(ctx)
 	}()
-	c.frames(ctx, r, &work)
+	c.frames(ctx, bringing, r, &work)
 }
 
-// open prepares for what the helper has said it is about.
-func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
+// open prepares for what the helper has said it is about. The context that it returns
+// is that of what is brought into the store.
+func (c *conn) open(ctx context.Context, work *sync.WaitGroup) context.Context {
 	if c.hello.Protocol != session.Protocol || c.hello.Store == "" {
 		close(c.planned)
-		return
+		return ctx
 	}
 	s, release := c.agent.openStore(c.hello.Store)
 	c.store = s
+	ctx, c.stop = context.WithCancel(ctx)
+	c.stopped = make(chan struct{})
 	work.Add(1)
 	go func() {
 		defer work.Done()
 		<-ctx.Done()
 		c.gets.Wait()
-		c.saveFacts()
 		release()
+		close(c.stopped)
 	}()
 	var err error
 	if c.upstream, err = c.agent.upstream(c.hello.Remote); err != nil {
 		c.say("remote: " + err.Error() + "; going on without it")
 		close(c.planned)
-		return
+		return ctx
 	}
 	key, ok := session.ManifestKey(c.hello.Manifest)
 	if !ok {
 		close(c.planned)
-		return
+		return ctx
 	}
 	work.Add(1)
 	c.gets.Add(1) // it uses the store
@@ -178,10 +197,11 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 			c.upstream.pullLater(ctx, c)
 		}
 	}()
+	return ctx
 }
 
 // frames handles what the helper says.
-func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup) {
+func (c *conn) frames(ctx, bringing context.Context, r *bufio.Reader, work *sync.WaitGroup) {
 	for {
 		f, err := session.ReadFrame(r)
 		if err != nil {
@@ -192,10 +212,11 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 			c.gets.Add(1)
 			go func() {
 				defer c.gets.Done()
-				c.answer(f.Action, c.upstream != nil && c.upstream.get(ctx, c, f.Action))
+				c.answer(f.Action, c.upstream != nil && c.upstream.get(bringing, c, f.Action))
 			}()
 		case session.End:
-			c.saveFacts() // the helper is about to sum them up
+			c.settle()
+			c.saveFacts(stats.Costs.Add) // the helper is about to sum them up
 			report := c.results()
 			report.Traceparent = c.traced(report)
 			c.report(report)
@@ -270,7 +291,7 @@ func (c *conn) pull(ctx context.Context) {
 			if c.upstream != nil {
 				report.Problem = c.upstream.problemOf(c)
 			}
-			c.saveFacts()
+			c.saveFacts(stats.Costs.Add)
 			c.report(report)
 			return
 		case <-ctx.Done():

@@ -68,7 +68,7 @@ type buffers struct{ plain, stored []byte }
 // send sends one entry, and returns its stored size; -1 if it is not in the store
 // any more, or not what it was.
 func (u *uploader) send(w *entry.StreamWriter, s *store.Store, p session.Put, buf *buffers) (stored int64, err error) {
-	o, err := s.Get(p.Action)
+	o, err := s.Peek(p.Action)
 	if err != nil {
 		return -1, nil
 	}

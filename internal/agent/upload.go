@@ -11,6 +11,7 @@ import (
 
 	"github.com/larder-build/larder/internal/remote"
 	"github.com/larder-build/larder/internal/session"
+	"github.com/larder-build/larder/internal/store"
 )
 
 const (
@@ -227,8 +228,7 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	if err := up.answers(ctx); err != nil {
 		return up.uploadFailed("upload", err)
 	}
-	s, release := u.agent.openStore(j.Store)
-	defer release()
+	s := store.Open(store.Options{Dir: j.Store}) // nothing is made in it: it may be gone
 	ctx = u.agent.tracer.Join(ctx, j.Traceparent)
 	if err := u.uploadLinked(ctx, up, j); err != nil {
 		return err
