@@ -17,7 +17,7 @@ const rules = `
 .                        -
 cacheprog                -
 cacheprogtest            cacheprog
-cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/content internal/doctor internal/entry internal/explain internal/gocommand internal/helper internal/native internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
+cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/content internal/doctor internal/entry internal/explain internal/folder internal/gocommand internal/helper internal/native internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/fresh internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
 e2e                      internal/entry internal/faulttest internal/tracing/tracingtest
 e2e/soak                 internal/soak
@@ -30,9 +30,10 @@ internal/content         internal/entry
 internal/doctor          cacheprog internal/cli internal/explain internal/touch
 internal/entry           -
 internal/entrytest       internal/entry
-internal/explain         cacheprog internal/entry internal/store
+internal/explain         cacheprog internal/entry internal/folder internal/store
 internal/faulttest       internal/entry
 internal/filelock        -
+internal/folder          golang.org/x/sys/unix
 internal/fresh           -
 internal/gocommand       -
 internal/helper          cacheprog internal/content internal/entry internal/session internal/stats internal/store golang.org/x/sys/unix
@@ -47,8 +48,8 @@ internal/server/disk     internal/entry github.com/cockroachdb/pebble/v2 github.
 internal/server/history  internal/entry internal/stats
 internal/session         internal/entry internal/filelock internal/manifest internal/stats
 internal/soak            internal/bench internal/faulttest
-internal/stats           internal/content internal/entry
-internal/store           internal/entry internal/filelock
+internal/stats           internal/content internal/entry internal/folder
+internal/store           internal/entry internal/filelock internal/folder golang.org/x/sys/unix
 internal/tracing         go.opentelemetry.io/otel/attribute go.opentelemetry.io/otel/codes go.opentelemetry.io/otel/exporters/otlp/otlptrace go.opentelemetry.io/otel/propagation go.opentelemetry.io/otel/sdk/resource go.opentelemetry.io/otel/sdk/trace go.opentelemetry.io/otel/trace go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
 internal/tracing/tracingtest go.opentelemetry.io/proto/otlp/common/v1 go.opentelemetry.io/proto/otlp/trace/v1 google.golang.org/protobuf/proto
 internal/touch           golang.org/x/sys/unix

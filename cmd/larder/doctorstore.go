@@ -11,6 +11,7 @@ import (
 
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
+	"github.com/larder-build/larder/internal/folder"
 	"github.com/larder-build/larder/internal/stats"
 	"github.com/larder-build/larder/internal/store"
 )
@@ -22,7 +23,7 @@ const freeBytesMin = 1e9
 // checkStore looks at the local store: its directory, its space, its contents.
 func checkStore(ctx context.Context, cfg config.Config) []cli.Finding {
 	findings := []cli.Finding{checkDir(cfg.Dir)}
-	if free, err := freeSpace(cfg.Dir); err == nil {
+	if free, err := freeSpace(existing(cfg.Dir)); err == nil {
 		f := cli.Good("space", "%s free", config.FormatSize(free))
 		if free < freeBytesMin {
 			f = cli.Bad("space", "make room, or set max_size and run \"larder trim\"; until then builds pass, but their outputs are not kept",
@@ -40,8 +41,16 @@ func checkDir(dir string) cli.Finding {
 		return cli.Bad(check, "correct that, or set LARDER_DIR to a directory that can be written; until then builds pass, but their outputs are not kept",
 			"%s cannot be written: %v", dir, cause(err))
 	}
-	own := filepath.Join(dir, "larder")
-	if err := os.MkdirAll(own, 0o777); err != nil {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		// The doctor leaves it at that: what has been removed is not to come back.
+		parent := existing(dir)
+		if err := tryWrite(parent); err != nil {
+			return unwritable(fmt.Errorf("%s: %w", parent, cause(err)))
+		}
+		return cli.Good(check, "%s is not there yet and can be made", dir)
+	}
+	own := folder.Of(dir)
+	if err := folder.Mkdir(own); err != nil {
 		return unwritable(err)
 	}
 	for i := range 256 {
@@ -64,6 +73,16 @@ func checkDir(dir string) cli.Finding {
 		return unwritable(err)
 	}
 	return cli.Good(check, "%s can be written", dir)
+}
+
+// existing is dir, or the nearest one above it that is there.
+func existing(dir string) string {
+	for {
+		if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 func tryWrite(dir string) error {

@@ -67,26 +67,26 @@ func serve(args []string) int {
 	}
 	recordSession(cfg, record, helping)
 	accesses()
+	duty := store.TrimDuty(options, limits(cfg), record.PutBytes)
 	tell := reporter(cfg, record, kind)
 	if helping.Asked() {
 		tell() // before who waits for the go command may flush
 	}
 
 	// The go command waits for the end of our output, and whoever started it
-	// may wait for the end of its error output. What follows is not theirs.
+	// may wait for the end of its error output. What follows is not theirs. Nor
+	// does it make files in the store, which may be what is removed next.
 	out.Close()
 	cacheprog.Detach()
 	session.DropInherited()
+	yieldToOthers()
 	if !helping.Asked() {
 		tell()
 	}
 	if cfg.Stats || os.Getenv(config.RunLogVariable) != "" {
 		helping.Learn()
 	}
-	store.TrimIfDue(ctx, options, limits(cfg), record.PutBytes)
-	if cfg.Stats {
-		stats.OpenLog(cfg.Dir).Fold()
-	}
+	duty.Do(ctx)
 	if err != nil {
 		return 1
 	}

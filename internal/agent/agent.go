@@ -220,10 +220,14 @@ func (a *agent) openStore(dir string) (*store.Store, func()) {
 	s.users++
 	return s.Store, func() {
 		a.mu.Lock()
-		defer a.mu.Unlock()
-		if s.users--; s.users == 0 {
-			s.Close()
+		s.users--
+		last := s.users == 0
+		if last {
 			delete(a.stores, dir)
+		}
+		a.mu.Unlock()
+		if last {
+			s.Close() // which waits for what is just being brought in
 		}
 	}
 }

@@ -30,6 +30,8 @@ type conn struct {
 	hello    session.Hello
 	store    *store.Store     // nil: not a build
 	upstream *upstream        // nil: no remote
+	stop     func()           // has nothing more brought into the store
+	stopped  chan struct{}    // closed when nothing is, and the store is let go of
 	planned  chan struct{}    // closed when what prefetch brings is known, or that it brings nothing
 	late     chan struct{}    // closed when gets wait for planned no more
 	span     *tracing.Span    // nil: it is not traced
@@ -99,11 +101,24 @@ func (c *conn) noteUsed(keys []byte) {
 	}
 }
 
-func (c *conn) saveFacts() {
+// saveFacts records what came in one of the two ways that the store's table has.
+func (c *conn) saveFacts(add func(stats.Costs, map[stats.Key]stats.Fact) error) {
 	c.factsMu.Lock()
 	defer c.factsMu.Unlock()
-	stats.OpenCosts(c.hello.Store).Add(c.facts) // what cannot be written is unknown
+	if len(c.facts) > 0 {
+		add(stats.OpenCosts(c.hello.Store), c.facts) // what cannot be written is unknown
+	}
 	c.facts = nil
+}
+
+// settle ends what is brought into the store, and lets go of it: when the helper
+// hears that its session has ended, the go command may go, and nothing is to be made
+// in the store any more.
+func (c *conn) settle() {
+	if c.stop != nil {
+		c.stop()
+		<-c.stopped
+	}
 }
 
 // serve serves one helper from its greeting to its end.
@@ -121,12 +136,13 @@ func (a *agent) serve(netConn net.Conn) {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	var work sync.WaitGroup
+	defer c.saveFacts(stats.Costs.AddLate) // of a helper that has died, perhaps with its go command
 	defer work.Wait()
 	defer cancel()
 	if ctx, c.span = c.trace(ctx); c.span != nil {
 		defer c.span.End()
 	}
-	c.open(ctx, &work)
+	bringing := c.open(ctx, &work)
 	a.begin(c)
 	defer a.end(c)
 	if c.hello.Pull {
@@ -141,7 +157,7 @@ func (a *agent) serve(netConn net.Conn) {
 		defer work.Done()
 		c.pulse(ctx)
 	}()
-	c.frames(ctx, r, &work)
+	c.frames(ctx, bringing, r, &work)
 }
 
 // builds reports whether the helper is a build's, and of the agent's own world.
@@ -187,33 +203,36 @@ func (c *conn) identified(ctx context.Context) session.Identity {
 	return id
 }
 
-// open prepares for what the helper has said it is about.
-func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
+// open prepares for what the helper has said it is about. The context that it returns
+// is that of what is brought into the store.
+func (c *conn) open(ctx context.Context, work *sync.WaitGroup) context.Context {
 	if !c.builds() {
 		close(c.planned)
-		return
+		return ctx
 	}
 	s, release := c.agent.openStore(c.hello.Store)
 	c.store = s
+	ctx, c.stop = context.WithCancel(ctx)
+	c.stopped = make(chan struct{})
 	work.Add(1)
 	go func() {
 		defer work.Done()
 		<-ctx.Done()
 		c.gets.Wait()
-		c.saveFacts()
 		release()
+		close(c.stopped)
 	}()
 	var err error
 	if c.upstream, err = c.agent.upstream(c.hello.Remote); err != nil {
 		c.say("remote: " + err.Error() + "; going on without it")
 		close(c.planned)
-		return
+		return ctx
 	}
 	c.agent.register(c) // before anything is asked for it (tokenChanged)
 	key, ok := session.ManifestKey(c.hello.Manifest)
 	if !ok {
 		close(c.planned)
-		return
+		return ctx
 	}
 	late := time.AfterFunc(planPatience, func() { close(c.late) })
 	work.Add(1)
@@ -227,10 +246,11 @@ func (c *conn) open(ctx context.Context, work *sync.WaitGroup) {
 			c.upstream.pullLater(ctx, c)
 		}
 	}()
+	return ctx
 }
 
 // frames handles what the helper says.
-func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup) {
+func (c *conn) frames(ctx, bringing context.Context, r *bufio.Reader, work *sync.WaitGroup) {
 	for {
 		f, err := session.ReadFrame(r)
 		if err != nil {
@@ -241,10 +261,11 @@ func (c *conn) frames(ctx context.Context, r *bufio.Reader, work *sync.WaitGroup
 			c.gets.Add(1)
 			go func() {
 				defer c.gets.Done()
-				c.answer(f.Action, c.upstream != nil && c.upstream.get(ctx, c, f.Action))
+				c.answer(f.Action, c.upstream != nil && c.upstream.get(bringing, c, f.Action))
 			}()
 		case session.End:
-			c.saveFacts() // the helper is about to sum them up
+			c.settle()
+			c.saveFacts(stats.Costs.Add) // the helper is about to sum them up
 			report := c.results()
 			report.Traceparent = c.traced(report)
 			if c.upstream != nil {
@@ -324,7 +345,7 @@ func (c *conn) pull(ctx context.Context) {
 				report.Problem = c.upstream.problemOf(c)
 				c.identified(ctx) // a push will come, perhaps with a token that is new by then
 			}
-			c.saveFacts()
+			c.saveFacts(stats.Costs.Add)
 			c.report(report)
 			return
 		case <-ctx.Done():

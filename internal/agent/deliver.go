@@ -99,8 +99,7 @@ func (u *uploader) upload(ctx context.Context, file string, j *session.Job, answ
 			up.remote.URL, len(j.Puts)))
 		return nil
 	}
-	s, release := u.agent.openStore(j.Store)
-	defer release()
+	s := store.Open(store.Options{Dir: j.Store}) // nothing is made in it: it may be gone
 	d := &delivery{uploader: u, up: up, store: s, job: j, file: file}
 	return d.run(u.agent.tracer.Join(remote.WithToken(ctx, token), j.Traceparent), token)
 }

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -310,7 +312,9 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(kind content.Kind, err error) {
 		defer in.placing.Done()
 		result := landed
-		if err != nil {
+		if isOver(err) {
+			result = lacking
+		} else if err != nil {
 			result = lacking
 			in.upstream.damaged(in.conn, h.ActionID, err)
 		} else if counts.fetchedBytes.Add(h.Stored); ahead {
@@ -342,6 +346,9 @@ func (in *incoming) giveUp(result outcome) {
 		}
 	}
 }
+
+// isOver reports whether an entry was not placed because nobody wants it any more.
+func isOver(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, os.ErrClosed) }
 
 // damaged reports an entry that was not what it should be, or could not be written.
 func (u *upstream) damaged(c *conn, id entry.ActionID, err error) {

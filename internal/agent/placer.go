@@ -37,6 +37,7 @@ type placer struct {
 }
 
 type placing struct {
+	ctx    context.Context // is done when the entry is not wanted any more
 	store  *store.Store
 	header entry.Header
 	stored *[]byte
@@ -65,6 +66,11 @@ func (p *placer) work() {
 	defer p.workers.Done()
 	var plain []byte // kept: most bodies fit into the last one's
 	for j := range p.jobs {
+		if err := j.ctx.Err(); err != nil {
+			p.release(j.stored)
+			j.done(content.Unknown, err)
+			continue
+		}
 		out, err := p.codec.Unpack(&j.header, (*j.stored)[:j.header.Stored], plain)
 		if err == nil {
 			err = j.store.Import(j.header.ActionID, j.header.OutputID, j.header.Size, j.header.Time, bytes.NewReader(out))
@@ -110,7 +116,7 @@ func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r i
 		p.release(buf)
 		return err
 	}
-	p.jobs <- placing{s, *h, buf, done}
+	p.jobs <- placing{ctx, s, *h, buf, done}
 	return nil
 }
 

@@ -127,7 +127,7 @@ func (o *outgoing) send(codec *body.Codec, w *entry.StreamWriter) error {
 // prepare returns an entry to send; nil if it is not in the store any more, or not what
 // it was, or too large: then it is left out.
 func (d *delivery) prepare(p session.Put, buf *buffers) *outgoing {
-	object, err := d.store.Get(p.Action)
+	object, err := d.store.Peek(p.Action)
 	if err != nil || p.Output != (entry.OutputID{}) && p.Output != object.OutputID {
 		return nil // it is gone, or another one has been put since
 	}

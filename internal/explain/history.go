@@ -9,14 +9,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // A History is the recordings of the last commands that were explained, in files
 // of dir/larder/explain. One command in one directory has one.
-type History struct{ dir string }
+type History struct{ store, dir string }
 
-// OpenHistory returns the history of the store in dir. It does no I/O.
-func OpenHistory(dir string) History { return History{filepath.Join(dir, "larder", "explain")} }
+// OpenHistory returns the history of the store in dir.
+func OpenHistory(dir string) History { return History{dir, folder.Sub(dir, historyDir)} }
+
+const historyDir = "explain"
 
 // historyMax is how many recordings are kept: some commands for some checkouts.
 const historyMax = 8
@@ -43,7 +47,7 @@ func (h History) names() []string {
 // directory, and removes the oldest beyond historyMax. What a command used that
 // failed, which is not all, does not take the place of what it used when it did not.
 func (h History) Add(r *Recording) error {
-	if err := os.MkdirAll(h.dir, 0o777); err != nil {
+	if err := folder.MkdirSub(h.store, historyDir); err != nil {
 		return err
 	}
 	key, err := json.Marshal(append([]string{r.Dir, strconv.FormatBool(r.Failed)}, r.Command...))

@@ -1,16 +1,18 @@
 package explain
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // Kinds of actions: what the go command calls them in its hashes' names.
@@ -72,20 +74,12 @@ const recordingBytesMax = 512 << 20
 // Write writes the recording to a file, which it replaces.
 func (r *Recording) Write(name string) error {
 	r.Version = recordingVersion
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	z := gzip.NewWriter(f)
-	err = errors.Join(json.NewEncoder(z).Encode(r), z.Close(), f.Close())
-	if err != nil {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if err := errors.Join(json.NewEncoder(z).Encode(r), z.Close()); err != nil {
 		return fmt.Errorf("write recording: %w", err)
 	}
-	if err := os.Chmod(f.Name(), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return folder.Replace(name, packed.Bytes())
 }
 
 // ReadRecording reads a recording from a file.

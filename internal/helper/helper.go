@@ -211,8 +211,8 @@ func (s *Session) Finish() stats.Session {
 	breaker := s.unlink(fallback != nil) // which brings costs in, too
 	s.sum()
 	s.counts.WaitSeconds = s.waited.Seconds()
-	if fallback == nil {
-		s.costs.Add(s.facts())
+	if facts := s.facts(); fallback == nil && len(facts)+len(s.noKind) > 0 {
+		s.costs.Add(facts) // if there are none yet, it makes the table for Learn
 	}
 	s.store.Close()
 	record := stats.Session{Start: s.start, Seconds: time.Since(s.start).Seconds(), Counts: s.counts, Breaker: breaker}

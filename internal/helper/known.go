@@ -151,7 +151,7 @@ func (s *Session) Learn() {
 		}
 		facts[key] = fact
 	}
-	s.costs.Add(facts)
+	s.costs.AddLate(facts)
 }
 
 // printed are the hits that are what a tool has printed, and those that it was

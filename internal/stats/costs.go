@@ -10,6 +10,7 @@ import (
 
 	"github.com/larder-build/larder/internal/content"
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // The cost table says what actions cost to build, so that a hit can say what it
@@ -56,10 +57,12 @@ func (k Key) bucket() int64 { return int64(k & (1<<bucketBits - 1)) }
 func (k Key) tag() uint64 { return uint64(k)>>tagAt | 1 }
 
 // Costs is the cost table of one store.
-type Costs struct{ path string }
+type Costs struct{ store string }
 
 // OpenCosts returns the cost table of the store in dir. It does no I/O.
-func OpenCosts(dir string) Costs { return Costs{filepath.Join(dir, "larder", "actions")} }
+func OpenCosts(dir string) Costs { return Costs{dir} }
+
+func (c Costs) path() string { return filepath.Join(folder.Of(c.store), "actions") }
 
 // chunkBytes is how much of the table Sum reads at a time. Reading it whole took
 // six times as long, most of it for fresh memory (BenchmarkCostsSum).
@@ -84,7 +87,7 @@ func (c Costs) Sum(keys []Key) (sum Sum) {
 	}
 	nothing := Sum{Unknown: int64(len(keys)), NoKind: keys}
 	nothing.Kinds[content.Unknown] = nothing.Unknown
-	f, err := os.Open(c.path)
+	f, err := os.Open(c.path())
 	if err != nil {
 		return nothing
 	}
@@ -151,17 +154,31 @@ func (f Fact) record(k Key) uint64 {
 // Add records what is known of actions. What is not known of one leaves standing
 // what is recorded. Concurrent processes may overwrite one another's records, never
 // parts of them.
+//
+// It makes the table if there is none, even if there is nothing to record; the store
+// must be there.
 func (c Costs) Add(facts map[Key]Fact) error {
+	err := c.add(facts, os.O_CREATE)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := folder.Mkdir(folder.Of(c.store)); err != nil {
+			return err
+		}
+		err = c.add(facts, os.O_CREATE)
+	}
+	return err
+}
+
+// AddLate is Add once the go command may have gone, and somebody may be removing the
+// store: it makes no table.
+func (c Costs) AddLate(facts map[Key]Fact) error {
 	if len(facts) == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(c.path, os.O_RDWR|os.O_CREATE, 0o666)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(c.path), 0o777); err != nil {
-			return err
-		}
-		f, err = os.OpenFile(c.path, os.O_RDWR|os.O_CREATE, 0o666)
-	}
+	return c.add(facts, 0)
+}
+
+func (c Costs) add(facts map[Key]Fact, flag int) error {
+	f, err := folder.OpenFile(c.path(), os.O_RDWR|flag)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // logBytesMax is the size at which a log file is full. A session is about 700
@@ -26,10 +28,12 @@ const keptFiles = 2
 
 // A Log is the sessions of one store: numbered files of JSON lines in
 // dir/larder/sessions, and the total of those that have been deleted.
-type Log struct{ dir string }
+type Log struct{ store, dir string }
 
-// OpenLog returns the log of the store in dir. It does no I/O.
-func OpenLog(dir string) Log { return Log{filepath.Join(dir, "larder", "sessions")} }
+// OpenLog returns the log of the store in dir.
+func OpenLog(dir string) Log { return Log{dir, folder.Sub(dir, logDir)} }
+
+const logDir = "sessions"
 
 // Append adds a session's line to the file at path, in one write, so that
 // lines of concurrent sessions do not mix. The file is made if need be.
@@ -42,7 +46,7 @@ func Append(path string, s Session) error {
 }
 
 func appendLine(path string, line []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o666)
+	f, err := folder.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -72,22 +76,29 @@ func ReadFile(path string) ([]Session, error) {
 	return sessions, nil
 }
 
-// Add records a session.
+// Add records a session in a store that is there. Each time a log file is full it
+// also folds the older ones: that is the session's to do, for later ones, when the
+// go command has gone, make no file.
 func (l Log) Add(s Session) error {
 	numbers := l.numbers()
 	current := 1
 	if len(numbers) > 0 {
 		current = numbers[len(numbers)-1]
 	}
-	if info, err := os.Stat(l.file(current)); err == nil && info.Size() >= logBytesMax {
+	info, err := os.Stat(l.file(current))
+	full := err == nil && info.Size() >= logBytesMax
+	if full {
 		current++
 	}
-	err := Append(l.file(current), s)
+	err = Append(l.file(current), s)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(l.dir, 0o777); err != nil {
+		if err := folder.MkdirSub(l.store, logDir); err != nil {
 			return err
 		}
 		err = Append(l.file(current), s)
+	}
+	if full && err == nil {
+		err = l.Fold()
 	}
 	return err
 }
@@ -119,7 +130,7 @@ func (l Log) Read() (Total, []Session, error) {
 }
 
 // Fold keeps the log bounded: it moves all but the newest files into the
-// total. One process at a time must call it (the store's trimming does).
+// total. Two processes that do it at once write the same total.
 //
 // The total says through which file it counts and is renamed into place before
 // a file is deleted, so a crash at any point counts nothing twice.
@@ -196,11 +207,7 @@ func (l Log) writeTotals(t totals) error {
 	if err != nil {
 		return fmt.Errorf("encode totals: %w", err)
 	}
-	temporary := l.totalsFile() + ".new"
-	if err := os.WriteFile(temporary, data, 0o666); err != nil {
-		return err
-	}
-	return os.Rename(temporary, l.totalsFile())
+	return folder.Replace(l.totalsFile(), data)
 }
 
 // file is the name of log file n.

@@ -26,6 +26,11 @@ func TestMain(m *testing.M) {
 		s := store.Open(store.Options{Dir: dir})
 		data := body(9, 400_000)
 		s.Put(actionID(9), sha256.Sum256(data), int64(len(data)), io.MultiReader(bytes.NewReader(data[:300_000]), announcing{}))
+	case "trim":
+		if err := trimChild(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "busy":
 		if err := busy(dir, 400); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -53,7 +58,7 @@ type child struct {
 	err bytes.Buffer
 }
 
-func startChild(t *testing.T, dir, what string) *child {
+func startChild(t testing.TB, dir, what string) *child {
 	t.Helper()
 	c := &child{cmd: exec.Command(os.Args[0])}
 	c.cmd.Env = append(os.Environ(), "STORE_TEST_CHILD="+what, "STORE_TEST_DIR="+dir)

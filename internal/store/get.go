@@ -77,15 +77,23 @@ func (s *Store) Get(id entry.ActionID) (entry.Object, error) {
 	if err != nil {
 		return entry.Object{}, err
 	}
-	path, renewed, err := s.output(a, s.stale)
+	path, u, err := s.output(a, s.stale)
 	if err != nil {
 		return entry.Object{}, err
 	}
-	if renewed || s.stale(used) {
+	if u != recent || s.stale(used) {
 		// Last of all, for trimming removes an action first of all and looks at
 		// the output's time once more after that: what it still finds here, it
 		// finds used there (evict).
-		if err := s.renew(string(name)); errors.Is(err, fs.ErrNotExist) {
+		switch err := s.renew(string(name)); {
+		case errors.Is(err, fs.ErrNotExist):
+			return entry.Object{}, &missError{OutputMissing, err}
+		case errors.Is(err, fs.ErrPermission):
+			u = foreign
+		}
+	}
+	if u == foreign {
+		if err := s.adopt(a, path); err != nil {
 			return entry.Object{}, &missError{OutputMissing, err}
 		}
 	}
@@ -126,31 +134,71 @@ func readAction(name []byte, id entry.ActionID) (a action, used time.Time, err e
 	return a, used, nil
 }
 
+// A use says what became of noting one.
+type use int
+
+const (
+	recent  use = iota // one has been noted a short while ago
+	renewed            // it has been noted
+	foreign            // it cannot be: the file is somebody else's
+)
+
 // output returns the path of an action's output, and notes its use if due says that
-// of when it was last noted (renewed).
-func (s *Store) output(a action, due func(used time.Time) bool) (path string, renewed bool, err error) {
+// of when it was last noted.
+func (s *Store) output(a action, due func(used time.Time) bool) (path string, u use, err error) {
 	path = fileName(s.options.Dir, a.output, 'd')
 	info, err := statFile(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", false, &missError{reason: OutputMissing}
+			return "", u, &missError{reason: OutputMissing}
 		}
-		return "", false, &missError{Unreadable, err}
+		return "", u, &missError{Unreadable, err}
 	}
-	if renewed = due(info.mtime); renewed {
-		if err := s.renew(path); errors.Is(err, fs.ErrNotExist) {
-			return "", false, &missError{OutputMissing, err} // trimming has just taken it
+	if due(info.mtime) {
+		u = renewed
+		switch err := s.renew(path); {
+		case errors.Is(err, fs.ErrNotExist):
+			return "", u, &missError{OutputMissing, err} // trimming has just taken it
+		case errors.Is(err, fs.ErrPermission):
+			u = foreign
 		}
 	}
 	if info.dir {
 		if path, info, err = executable(path); err != nil {
-			return "", false, &missError{OutputMissing, err}
+			return "", u, &missError{OutputMissing, err}
 		}
 	}
 	if info.size != a.size {
-		return "", false, &missError{reason: OutputMissing}
+		return "", u, &missError{reason: OutputMissing}
 	}
-	return path, renewed, nil
+	return path, u, nil
+}
+
+// adopt stores an entry of another user again, as this user's own, since the times of
+// its files say that it is not used, and would have it trimmed from under a build. An
+// error says that it is not there any more, or damaged. Where it cannot be stored,
+// this user could not trim it either.
+func (s *Store) adopt(a action, path string) error {
+	if path != fileName(s.options.Dir, a.output, 'd') || s.cannotAdopt.Load() {
+		return nil // an executable in its directory: it is used at once
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	err = s.Import(a.id, a.output, a.size, time.Unix(0, a.time), f)
+	var mismatch *entry.MismatchError
+	if errors.As(err, &mismatch) {
+		return err
+	}
+	if err != nil {
+		s.cannotAdopt.Store(true)
+	}
+	return nil
 }
 
 // executable finds the one file in an output that is a directory: an executable
@@ -176,7 +224,11 @@ func (s *Store) stale(used time.Time) bool { return s.options.now().Sub(used) >=
 // renew notes the use of a file, if it may.
 func (s *Store) renew(name string) error {
 	now := s.options.now()
-	return os.Chtimes(name, now, now)
+	err := os.Chtimes(name, now, now)
+	if errors.Is(err, fs.ErrPermission) {
+		err = touch(name)
+	}
+	return err
 }
 
 // recall finds an action that could not be written to the directory.

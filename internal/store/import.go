@@ -20,13 +20,36 @@ import (
 // that case, as with every error, nothing is stored. A body that is an
 // io.WriterTo is written as it comes: a bytes.Reader takes one write, which
 // for a build's bodies is twice as fast as pieces of 128 KiB are.
+//
+// Once the store is closed the error is os.ErrClosed.
 func (s *Store) Import(id entry.ActionID, out entry.OutputID, size int64, put time.Time, body io.Reader) error {
+	s.importing.RLock()
+	defer s.importing.RUnlock()
+	if s.session.hasEnded() {
+		return os.ErrClosed
+	}
+	if _, inRAM := body.(io.WriterTo); !inRAM {
+		body = sessionReader{&s.session, body} // it may take its time
+	}
 	if size != 0 || out != entry.EmptyOutput || !s.hasEmpty() {
 		if err := s.importOutput(out, size, body); err != nil {
 			return err
 		}
 	}
 	return s.putAction(action{id: id, output: out, size: size, time: put.UnixNano()})
+}
+
+// A sessionReader reads until its session ends.
+type sessionReader struct {
+	session *session
+	body    io.Reader
+}
+
+func (r sessionReader) Read(p []byte) (int, error) {
+	if r.session.hasEnded() {
+		return 0, os.ErrClosed
+	}
+	return r.body.Read(p)
 }
 
 // hasEmpty reports whether the one empty body is there, in use: a third of all

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // retryPuts is how many puts go to the fallback directory after one that could
@@ -306,7 +307,7 @@ func (s *Store) rename(from, to, dir string) error {
 	}
 	err := os.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
+		if err := folder.Mkdir(dir); err != nil {
 			return err
 		}
 		err = os.Rename(from, to)

@@ -27,6 +27,9 @@ func readFile(name, buf []byte) (n int, used time.Time, err error) {
 	return n, info.ModTime(), nil
 }
 
+// readOnce is readFile for who reads a whole store.
+func readOnce(name, buf []byte) (n int, used time.Time, err error) { return readFile(name, buf) }
+
 func statFile(name string) (fileInfo, error) {
 	info, err := os.Stat(name)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/internal/filelock"
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // A session is the mark of a live Store in its directory, and the names of its
@@ -28,49 +29,71 @@ type session struct {
 	begun   atomic.Bool
 	next    atomic.Int64
 
-	mu    sync.Mutex
-	name  string    // of its files, up to the dot
-	start time.Time // since when it may have been given paths
-	lock  *os.File  // nil if there is none: the directory cannot be written
+	mu     sync.Mutex
+	name   string    // of its files, up to the dot
+	start  time.Time // since when it may have been given paths
+	live   string    // the directory of its files
+	owner  folder.Owner
+	lock   *os.File // nil if there is none: the directory cannot be written
+	closed bool
 }
+
+// liveDir is the directory, in Larder's own folder, of the files of sessions.
+const liveDir = "live"
 
 // youngAge protects files between their making and their locking.
 const youngAge = time.Minute
 
-// begin marks the session as alive. Where that cannot be done, nobody who
-// trims can write here either.
+// begin marks the session as alive, in a store that is there: to be given anything
+// by one that is not, somebody has to make it first, and who only gets is not the
+// one to do so. Where it cannot be done for another reason, it is not tried again.
 func (s *session) begin() {
 	if s.begun.Load() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.begun.Load() {
+	if s.begun.Load() || s.closed {
+		return
+	}
+	s.prepare()
+	if err := s.makeLock(); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	s.begun.Store(true)
+}
+
+// prepare names the session. The caller holds mu.
+func (s *session) prepare() {
+	if s.name != "" {
 		return
 	}
 	s.name = strconv.FormatUint(rand.Uint64(), 36)
 	s.start = s.options.now()
-	s.makeLock()
-	s.begun.Store(true)
+	folder.HandOver(s.options.Dir)
 }
 
-// makeLock makes the lock file, and the directories that it needs.
+// makeLock makes the lock file, and the directories in the store that it needs.
 func (s *session) makeLock() error {
-	dir := s.options.own("live")
-	name := filepath.Join(dir, s.name+".lock")
+	s.live = folder.Sub(s.options.Dir, liveDir)
+	name := filepath.Join(s.live, s.name+".lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
+		if err := folder.MkdirSub(s.options.Dir, liveDir); err != nil {
 			return err
 		}
+		s.live = folder.Sub(s.options.Dir, liveDir)
+		name = filepath.Join(s.live, s.name+".lock")
 		f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
 	}
 	if err != nil {
 		return err
 	}
+	s.owner = folder.OwnerOf(s.live)
+	s.owner.Give(f)
 	filelock.Try(f) // nobody else has a file of this name
-	if s.options.Now != nil || s.lock != nil {
-		os.Chtimes(name, s.start, s.start) // it is made again: the session is older
+	if s.options.now().Sub(s.start) > time.Second || s.options.Now != nil || s.lock != nil {
+		os.Chtimes(name, s.start, s.start) // it is made late, or again: the session is older
 	}
 	if s.lock != nil {
 		s.lock.Close()
@@ -79,22 +102,52 @@ func (s *session) makeLock() error {
 	return nil
 }
 
-// create makes a temporary file. If the directory has been wiped it is made
-// again, with the session's lock.
+// create makes a temporary file. A store that is not there, or has been wiped, is
+// made, with the session's lock.
 func (s *session) create() (*os.File, error) {
 	s.begin()
-	name := filepath.Join(s.options.own("live"), s.name+"."+strconv.FormatInt(s.next.Add(1), 10))
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if s.hasEnded() {
+		return nil, os.ErrClosed
+	}
+	if f, err := s.createIn(); !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
 	s.mu.Lock()
-	err = s.makeLock()
+	err := os.MkdirAll(s.options.Dir, 0o777)
+	if err == nil {
+		err = s.makeLock()
+	}
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	s.begun.Store(true)
+	return s.createIn()
+}
+
+func (s *session) hasEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// createIn makes a temporary file in the directory for that.
+func (s *session) createIn() (*os.File, error) {
+	s.mu.Lock()
+	live, name, owner := s.live, s.name, s.owner
+	s.mu.Unlock()
+	f, err := os.OpenFile(filepath.Join(live, name+"."+strconv.FormatInt(s.next.Add(1), 10)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err == nil {
+		owner.Give(f)
+	}
+	return f, err
+}
+
+// end makes the session make no more files; close removes its mark.
+func (s *session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
 }
 
 func (s *session) close() {
@@ -108,11 +161,28 @@ func (s *session) close() {
 	s.lock = nil
 }
 
-// living looks at the sessions of a store: it removes the files of those that
-// have died, and returns how many those were and when the oldest living session
-// began (zero: none lives).
+// hiddenAge is for how long a session is taken for alive whose lock this user may
+// not even read: longer than go commands run.
+const hiddenAge = 24 * time.Hour
+
+// living looks at the sessions of a store, whoever's they are: it removes the files
+// of those that have died, and returns how many those were and when the oldest
+// living session began (zero: none lives).
 func living(o Options) (oldest time.Time, collected int, err error) {
-	dir := o.own("live")
+	for _, dir := range folder.All(o.Dir, liveDir) {
+		first, n, err := livingIn(o, dir)
+		collected += n
+		if err != nil {
+			return oldest, collected, err
+		}
+		if oldest.IsZero() || !first.IsZero() && first.Before(oldest) {
+			oldest = first
+		}
+	}
+	return oldest, collected, nil
+}
+
+func livingIn(o Options, dir string) (oldest time.Time, collected int, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -127,11 +197,15 @@ func living(o Options) (oldest time.Time, collected int, err error) {
 		if !ok || err != nil {
 			continue
 		}
+		age := o.now().Sub(info.ModTime())
 		dead, err := isFree(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrPermission) {
+			dead, err = age > hiddenAge, nil
+		}
 		if err != nil {
 			return oldest, collected, fmt.Errorf("look at session %s: %w", name, err)
 		}
-		if !dead || o.now().Sub(info.ModTime()) < youngAge {
+		if !dead || age < youngAge {
 			alive[name] = true
 			if oldest.IsZero() || info.ModTime().Before(oldest) {
 				oldest = info.ModTime()

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // Options say where a store is.
@@ -60,7 +61,7 @@ func (o Options) fallbackParent() string {
 
 // own is a path in Larder's own folder.
 func (o Options) own(elem ...string) string {
-	return filepath.Join(append([]string{o.Dir, "larder"}, elem...)...)
+	return filepath.Join(append([]string{folder.Of(o.Dir)}, elem...)...)
 }
 
 // A Store is one session's use of a store. Its methods are safe for concurrent use.
@@ -76,6 +77,9 @@ type Store struct {
 	// gone by since (retryPuts).
 	failure      atomic.Pointer[error]
 	sinceFailure atomic.Int64
+
+	cannotAdopt atomic.Bool  // another user's entries cannot be made this one's (adopt)
+	importing   sync.RWMutex // held by imports, and by Close until they are done
 
 	// Actions that could not be written to Dir.
 	remembering atomic.Bool
@@ -98,7 +102,13 @@ func Open(o Options) *Store {
 
 // Close ends the session: what it was given may be trimmed from now on, by the
 // usual rules. Errors leave files that trimming collects.
+//
+// Nothing is made in the directory from then on: imports under way are waited for,
+// later ones are refused.
 func (s *Store) Close() {
+	s.session.end()
+	s.importing.Lock()
+	defer s.importing.Unlock()
 	s.session.close()
 	s.fallback.close()
 }

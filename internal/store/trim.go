@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/larder-build/larder/internal/filelock"
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // Limits say what a store may hold.
@@ -44,26 +46,53 @@ type TrimReport struct {
 	Collected      int   `json:"collected"` // what dead sessions and old quarantines left
 }
 
-// TrimIfDue trims as the go command does after its work: once a day, by the
-// same file, trim.txt, so that the two share the duty; and whenever the store
-// seems to be over MaxSize. putBytes is what the session has put. It reports
-// whether it trimmed.
-func TrimIfDue(ctx context.Context, o Options, l Limits, putBytes int64) (trimmed bool, err error) {
+// A Duty is what a session has to do for its store in the end.
+type Duty struct {
+	options Options
+	limits  Limits
+	due     bool
+	err     error
+	files   trimFiles
+}
+
+// TrimDuty finds out whether the store is to be trimmed, as the go command does after
+// its work: once a day, by the same file, trim.txt, so that the two share the duty;
+// and whenever the store seems to be over MaxSize. putBytes is what the session has
+// put. It takes microseconds, and makes what files trimming needs.
+func TrimDuty(o Options, l Limits, putBytes int64) *Duty {
+	d := &Duty{options: o, limits: l}
 	o.addUsage(putBytes)
 	over := l.MaxSize > 0 && o.overSize(l.MaxSize)
 	due, err := o.trimDue()
-	if err != nil {
-		_, fallbackErr := collectFallbacks(o) // as in Trim
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil // no store, nothing to trim
-		}
-		return false, errors.Join(err, fallbackErr)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		d.due = true // no store: there is nothing to trim but in another place
+	case err != nil:
+		d.err = err
+	case due || over:
+		d.due = true
+		d.files, d.err = o.openTrimFiles()
 	}
-	if !due && !over {
+	return d
+}
+
+// Do trims, if that is due, and reports whether it did. The go command has gone, and
+// somebody may be removing the store: it makes no file that stays.
+func (d *Duty) Do(ctx context.Context) (trimmed bool, err error) {
+	if d.err != nil || d.due && !d.files.open() {
+		_, err := collectFallbacks(d.options) // as in Trim
+		return false, errors.Join(d.err, err)
+	}
+	if !d.due {
 		return false, nil
 	}
-	report, err := Trim(ctx, o, l, nil)
+	report, err := trim(ctx, d.options, d.limits, d.files, nil)
 	return err == nil && !report.Busy, err
+}
+
+// TrimIfDue is both together.
+func TrimIfDue(ctx context.Context, o Options, l Limits, putBytes int64) (trimmed bool, err error) {
+	return TrimDuty(o, l, putBytes).Do(ctx)
 }
 
 // trimDue reports whether it is a day since anybody trimmed, and if so writes
@@ -73,7 +102,7 @@ func (o Options) trimDue() (bool, error) {
 	if data, err := os.ReadFile(name); err == nil && !o.trimmedLongAgo(data) {
 		return false, nil
 	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := folder.OpenFile(name, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return false, err
 	}
@@ -113,7 +142,7 @@ func (o Options) addUsage(putBytes int64) {
 	if putBytes <= 0 {
 		return
 	}
-	f, err := os.OpenFile(o.own("usage"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o666)
+	f, err := folder.OpenFile(o.own("usage"), os.O_WRONLY|os.O_APPEND|os.O_CREATE)
 	if err != nil {
 		return
 	}
@@ -121,12 +150,14 @@ func (o Options) addUsage(putBytes int64) {
 	f.Close()
 }
 
-func (o Options) setUsage(bytes int64) error {
-	name := o.own("usage")
-	if err := os.WriteFile(name+".new", fmt.Appendf(nil, "%d %d\n", bytes, o.now().Unix()), 0o666); err != nil {
+// setUsage writes the file anew, in place, as it may be removed at any time. Who
+// reads it meanwhile finds lines that are not numbers, and scans once more.
+func (o Options) setUsage(f *os.File, bytes int64) error {
+	line := fmt.Appendf(nil, "%d %d\n", bytes, o.now().Unix())
+	if _, err := f.WriteAt(line, 0); err != nil {
 		return err
 	}
-	return os.Rename(name+".new", name)
+	return f.Truncate(int64(len(line)))
 }
 
 // overSize reports whether the store seems to hold more than limit, and has not
@@ -159,28 +190,73 @@ func (o Options) overSize(limit int64) bool {
 // whatever process, may have been given. One process at a time trims a store.
 // progress may be nil.
 func Trim(ctx context.Context, o Options, l Limits, progress func(done, total int)) (TrimReport, error) {
+	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		n, err := collectFallbacks(o)
+		return TrimReport{Collected: n}, err
+	}
+	files, err := o.openTrimFiles()
+	if err != nil {
+		n, fallbackErr := collectFallbacks(o)
+		return TrimReport{Collected: n}, errors.Join(err, fallbackErr)
+	}
+	return trim(ctx, o, l, files, progress)
+}
+
+// trimFiles are the files that trimming needs.
+type trimFiles struct{ lock, usage *os.File }
+
+func (f trimFiles) open() bool { return f.lock != nil }
+
+func (f trimFiles) close() {
+	f.lock.Close()
+	f.usage.Close()
+}
+
+// openTrimFiles opens them, in a store that is there.
+func (o Options) openTrimFiles() (f trimFiles, err error) {
+	if err := folder.Mkdir(o.own()); err != nil {
+		return f, err
+	}
+	name := o.own("trim.lock")
+	lock, err := os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		lock, err = os.Open(name) // another user's, who may be trimming; only NFS wants more
+	}
+	if err != nil {
+		lock, err = folder.OpenFile(name, os.O_RDWR|os.O_CREATE)
+	}
+	if err != nil {
+		return f, err
+	}
+	usage, err := folder.OpenFile(o.own("usage"), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		lock.Close()
+		return f, err
+	}
+	return trimFiles{lock, usage}, nil
+}
+
+// trimGCPercent is the garbage collector's setting while a store is trimmed, which is
+// the last thing that a helper does. What is alive then, up to 60 MB, has no pointers
+// and costs nothing to be marked, and what is garbage would double it.
+const trimGCPercent = 10
+
+// trim trims a store whose files are open, and closes them.
+func trim(ctx context.Context, o Options, l Limits, files trimFiles, progress func(done, total int)) (TrimReport, error) {
+	defer files.close()
+	defer debug.SetGCPercent(debug.SetGCPercent(trimGCPercent))
 	// First, for it is where the store cannot be written, and so not be trimmed
 	// either, that there are fallback directories.
 	n, fallbackErr := collectFallbacks(o)
 	report := TrimReport{Collected: n}
-	err := trimStore(ctx, evictor{options: o, limits: l, report: &report}, progress)
+	e := evictor{options: o, limits: l, lock: files.lock.Name(), report: &report}
+	err := trimStore(ctx, e, files, progress)
 	return report, errors.Join(err, fallbackErr)
 }
 
-func trimStore(ctx context.Context, e evictor, progress func(done, total int)) error {
+func trimStore(ctx context.Context, e evictor, files trimFiles, progress func(done, total int)) error {
 	o := e.options
-	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := os.MkdirAll(o.own(), 0o777); err != nil {
-		return err
-	}
-	lock, err := os.OpenFile(o.own("trim.lock"), os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if locked, err := filelock.Try(lock); err != nil || !locked {
+	if locked, err := filelock.Try(files.lock); err != nil || !locked {
 		e.report.Busy = !locked && err == nil
 		return err
 	}
@@ -194,7 +270,7 @@ func trimStore(ctx context.Context, e evictor, progress func(done, total int)) e
 	if err != nil {
 		return err
 	}
-	if err := o.setUsage(e.report.Bytes - e.report.RemovedBytes); err != nil {
+	if err := o.setUsage(files.usage, e.report.Bytes-e.report.RemovedBytes); err != nil {
 		return err
 	}
 	n, err := emptyQuarantine(o)
@@ -214,7 +290,7 @@ func sparedSince(now, oldest time.Time) time.Time {
 }
 
 func emptyQuarantine(o Options) (removed int, err error) {
-	dir := o.own("quarantine")
+	dir := folder.Sub(o.Dir, quarantineDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/folder"
 )
 
 // A Report is what Check or Verify found.
@@ -50,6 +51,9 @@ func Verify(ctx context.Context, o Options, quarantine bool, progress func(done,
 	return v.run()
 }
 
+// quarantineDir is the directory, in Larder's own folder, of what is damaged.
+const quarantineDir = "quarantine"
+
 type verifier struct {
 	ctx        context.Context
 	options    Options
@@ -64,7 +68,7 @@ type verifier struct {
 
 func (v *verifier) run() (Report, error) {
 	v.outputs = make(map[entry.OutputID]scanned)
-	skipped, err := scan(v.ctx, v.options, nil, func(f scanned) {
+	skipped, err := scan(v.ctx, v.options, func(f scanned) {
 		v.report.Bytes += f.diskBytes()
 		if f.mtime.After(v.report.Newest) {
 			v.report.Newest = f.mtime
@@ -144,7 +148,11 @@ func changed(f scanned) bool {
 	if err != nil {
 		return true
 	}
-	again, ok := look(filepath.Dir(f.name), fs.FileInfoToDirEntry(info))
+	named := file{f.name, f.output, f.kind}
+	if f.kind == 'a' {
+		named.id = f.action.id
+	}
+	again, ok := look(named, info)
 	return !ok || again.size != f.size || !again.mtime.Equal(f.mtime)
 }
 
@@ -195,10 +203,10 @@ func (v *verifier) problem(f scanned, what string) {
 
 // moveAway moves a file to the quarantine.
 func (v *verifier) moveAway(name string) bool {
-	dir := v.options.own("quarantine")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := folder.MkdirSub(v.options.Dir, quarantineDir); err != nil {
 		return false
 	}
+	dir := folder.Sub(v.options.Dir, quarantineDir)
 	to := filepath.Join(dir, filepath.Base(name))
 	os.RemoveAll(to) // from an earlier time
 	return os.Rename(name, to) == nil
