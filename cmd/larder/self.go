@@ -66,12 +66,13 @@ func programName() string {
 // lies in the go command's temporary directory or in its cache and is soon removed.
 func checkLasting(path string) error {
 	for _, elem := range strings.Split(filepath.ToSlash(path), "/") {
-		if strings.HasPrefix(elem, "go-build") {
-			return fmt.Errorf("%s was built by go run or go tool, and does not stay", path)
+		// cmd/go/internal/work/action.go, NewBuilder: go-build and a random number
+		if number, ok := strings.CutPrefix(elem, "go-build"); ok && number != "" && strings.Trim(number, "0123456789") == "" {
+			return fmt.Errorf("%s was built by go run, and does not stay", path)
 		}
 	}
 	if cache := goCache(); cache != "" && strings.HasPrefix(path, cache+string(filepath.Separator)) {
-		return fmt.Errorf("%s lies in the cache, and does not stay", path)
+		return fmt.Errorf("%s is in the cache, and does not stay", path)
 	}
 	return nil
 }
