@@ -35,8 +35,9 @@ func SplitCommand(s string) ([]string, error) {
 	}
 }
 
-// JoinCommand is the reverse of [SplitCommand]: it quotes the arguments that need it. An argument that has both kinds of quotes is
-// an error. Unlike the go command's own, it keeps empty arguments.
+// JoinCommand is the reverse of [SplitCommand]: it quotes the arguments that need it. An argument that has both kinds of quotes can
+// be written only if it has no space and does not start with a quote; otherwise it is an error. Unlike the go command's own, it keeps
+// empty arguments.
 func JoinCommand(args []string) (string, error) {
 	var b strings.Builder
 	for i, arg := range args {
@@ -50,8 +51,8 @@ func JoinCommand(args []string) (string, error) {
 			quote = "'"
 		case !strings.Contains(arg, `"`):
 			quote = `"`
-		default:
-			return "", fmt.Errorf("join command: %q has both kinds of quotes", arg)
+		case strings.ContainsAny(arg, " \t\r\n") || arg[0] == '"' || arg[0] == '\'':
+			return "", fmt.Errorf("join command: %q has both kinds of quotes, which the go command cannot read", arg)
 		}
 		b.WriteString(quote)
 		b.WriteString(arg)

@@ -39,14 +39,18 @@ func TestJoinCommand(t *testing.T) {
 		{nil, ""},
 		{[]string{"larder", "-v"}, "larder -v"},
 		{[]string{"a b", "c'd", `e"f`, ""}, `'a b' "c'd" 'e"f' ''`},
+		{[]string{`C:\Program Files\larder.exe`, `C:\it's\larder.exe`, `C:\go\larder.exe`}, `'C:\Program Files\larder.exe' "C:\it's\larder.exe" C:\go\larder.exe`},
+		{[]string{`/a"b'c/larder`}, `/a"b'c/larder`}, // no space: not split, not quoted
 	} {
 		got, err := cacheprog.JoinCommand(row.args)
 		if err != nil || got != row.want {
 			t.Errorf("%q: %s, %v, want %s", row.args, got, err, row.want)
 		}
 	}
-	if got, err := cacheprog.JoinCommand([]string{`both ' and "`}); err == nil {
-		t.Errorf("both quotes: %s", got)
+	for _, arg := range []string{`both ' and "`, `'"`, `"'`} {
+		if got, err := cacheprog.JoinCommand([]string{arg}); err == nil {
+			t.Errorf("both quotes: %s", got)
+		}
 	}
 }
 

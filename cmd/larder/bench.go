@@ -94,8 +94,8 @@ func runBench(ctx context.Context, o benchOptions, packages []string) error {
 		return &cli.UsageError{What: "-put: " + err.Error()}
 	}
 	b := &bencher{options: o, packages: packages}
-	if b.self, err = os.Executable(); err != nil {
-		return fmt.Errorf("find this program's own file: %w", err)
+	if b.self, err = ownPath(); err != nil {
+		return err
 	}
 	var done func()
 	if b.work, done, err = bench.Work(o.work); err != nil {

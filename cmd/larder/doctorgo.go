@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,12 +38,13 @@ func checkGo(ctx context.Context) (map[string]string, []cli.Finding) {
 // tooOld reports whether version is of a Go that knows no GOCACHEPROG unless it
 // was built with an experiment.
 func tooOld(version string) bool {
-	for _, old := range []string{"go1.21", "go1.22", "go1.23"} {
-		if version == old || strings.HasPrefix(version, old+".") || strings.HasPrefix(version, old+"rc") {
-			return true
-		}
+	const first = 24 // go1.24
+	minor, ok := strings.CutPrefix(version, "go1.")
+	if end := strings.IndexFunc(minor, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		minor = minor[:end]
 	}
-	return false
+	n, err := strconv.Atoi(minor)
+	return ok && err == nil && n < first
 }
 
 // checkProg starts the program that GOCACHEPROG names, as the go command does,
@@ -49,7 +52,7 @@ func tooOld(version string) bool {
 func checkProg(ctx context.Context, command string) cli.Finding {
 	const check = "GOCACHEPROG"
 	if command == "" {
-		return cli.Good(check, `is not set: Larder is used under "larder run" only ("go env -w GOCACHEPROG=larder" would use it always)`)
+		return cli.Good(check, `is not set: Larder is used under "larder run" only ("larder enable" would use it always)`)
 	}
 	args, err := cacheprog.SplitCommand(command)
 	if err != nil || len(args) == 0 {
@@ -59,15 +62,32 @@ func checkProg(ctx context.Context, command string) cli.Finding {
 	if err != nil {
 		return cli.Bad(check, "put its directory on PATH, or set GOCACHEPROG to its full path", "%s is not found: %v; builds fail", args[0], errors.Unwrap(err))
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	started, err := tryProg(ctx, command)
+	if err != nil {
+		return cli.Bad(check, "run it by hand and read what it prints", "%s %v; builds fail", command, err)
+	}
+	if self, err := ownPath(); err == nil && !sameFile(self, path) {
+		return cli.Bad(check, "is that the one you mean?", "works, but is %s, not this program (%s)", path, self)
+	}
+	return cli.Good(check, "%s, ready after %v", path, started.Round(10*time.Microsecond))
+}
+
+// tryLimit is how long a cache program may take to start and to answer one get: a
+// virus scanner that looks at it for the first time takes seconds.
+const tryLimit = 30 * time.Second
+
+// tryProg starts a cache program as the go command does, with more in its environment,
+// and asks it for something that nothing has. It returns how long it took to start.
+func tryProg(ctx context.Context, command string, env ...string) (started time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	begin := time.Now()
 	// What is asked here is nothing to count.
-	client, err := cacheprog.Start(ctx, command, &cacheprog.StartOptions{Env: append(os.Environ(), "LARDER_STATS=false")})
+	client, err := cacheprog.Start(ctx, command, &cacheprog.StartOptions{Env: append(append(os.Environ(), "LARDER_STATS=false"), env...)})
 	if err != nil {
-		return cli.Bad(check, "run it by hand and read what it prints", "%s does not start as a cache program: %v; builds fail", command, err)
+		return 0, fmt.Errorf("does not start as a cache program: %w", err)
 	}
-	started := time.Since(begin)
+	started = time.Since(begin)
 	var id cacheprog.ActionID
 	rand.Read(id[:])
 	_, err = client.Get(ctx, id)
@@ -75,12 +95,9 @@ func checkProg(ctx context.Context, command string) cli.Finding {
 		err = closeErr
 	}
 	if err != nil && !errors.Is(err, cacheprog.ErrMiss) {
-		return cli.Bad(check, "run it by hand and read what it prints", "%s answers a get with: %v", command, err)
+		return 0, fmt.Errorf("answers a get with: %w", err)
 	}
-	if self, err := os.Executable(); err == nil && !sameFile(self, path) {
-		return cli.Bad(check, "is that the one you mean?", "works, but is %s, not this program (%s)", path, self)
-	}
-	return cli.Good(check, "%s, ready after %v", path, started.Round(10*time.Microsecond))
+	return started, nil
 }
 
 func sameFile(a, b string) bool {

@@ -75,7 +75,10 @@ func (e explaining) run(ctx context.Context, command gocommand.Command, args []s
 	if err != nil {
 		return err
 	}
-	if !e.json {
+	if ran.without {
+		return ran.exit()
+	}
+	if !e.json && !ran.uncounted {
 		writeRun(ran.total, ran.took, false)
 	}
 	flushRun(ctx, e.flags, ran.before)

@@ -42,7 +42,8 @@ func app() *cli.App {
 		Name: "larder",
 		About: `Larder is a build and test cache for the go command.
 
-Set GOCACHEPROG=larder, or run one command with it: larder run -- go build ./...`,
+Run one command with it: larder run -- go build ./...
+Or have every go command use it: larder enable`,
 		Epilogue: `Without a command and not at a terminal, larder is the helper: it speaks the
 go command's cache protocol on its standard input and output.
 
@@ -52,6 +53,8 @@ remote. "larder run" ends with its command's own exit code, 126 if that
 cannot be started and 127 if it is not found.`,
 		Commands: []cli.Command{
 			runCommand(),
+			enableCommand(),
+			disableCommand(),
 			flushCommand(),
 			pullCommand(),
 			pushCommand(),

@@ -259,9 +259,9 @@ func record(ctx context.Context, b nativeBuild) (used []entry.ActionID, unbuilt 
 		return nil, 0, fmt.Errorf("make a directory for the dry run: %w", err)
 	}
 	defer os.RemoveAll(scratch)
-	self, err := os.Executable()
+	self, err := ownPath()
 	if err != nil {
-		return nil, 0, fmt.Errorf("find this program's own file: %w", err)
+		return nil, 0, err
 	}
 	prog, err := cacheprog.JoinCommand([]string{self, "-dir=" + b.store, "-mode=off", "-stats=false", "-report=false"})
 	if err != nil {

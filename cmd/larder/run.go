@@ -10,10 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/larder-build/larder/cacheprog"
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
 	"github.com/larder-build/larder/internal/session"
@@ -35,7 +35,8 @@ func runCommand() cli.Command {
 GOCACHEPROG for it to this very program with the flags given here, and so does
 golangci-lint (GOLANGCI_LINT_CACHEPROG, if that is not set). The summary
 goes to standard error, and in GitHub Actions to the step's page too; the exit
-code is CMD's own.`,
+code is CMD's own. CMD is run whatever Larder cannot set up: then one line says
+what is missing, the summary or the cache.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			flags := config.AddFlags(fs)
 			asJSON := fs.Bool("json", false, "print the summary as one line of JSON")
@@ -55,9 +56,13 @@ func run(ctx context.Context, flags *config.Flags, args []string, asJSON bool, m
 	if err != nil {
 		return err
 	}
-	writeRun(ran.total, ran.took, asJSON)
-	reportRun(args, ran.total, ran.took, metricsFile)
-	flushRun(ctx, flags, ran.before)
+	if !ran.without && !ran.uncounted {
+		writeRun(ran.total, ran.took, asJSON)
+		reportRun(args, ran.total, ran.took, metricsFile)
+	}
+	if !ran.without {
+		flushRun(ctx, flags, ran.before)
+	}
 	return ran.exit()
 }
 
@@ -71,7 +76,9 @@ type ran struct {
 	took  time.Duration
 	total stats.Total // of its sessions
 
-	before session.Report // of the agent, when the command began
+	without   bool           // it could not be given the cache
+	uncounted bool           // its sessions could not be gathered
+	before    session.Report // of the agent, when the command began
 }
 
 // exit is the error that ends this program as the command ended.
@@ -82,34 +89,46 @@ func (r ran) exit() error {
 	return nil
 }
 
-// runWith runs a command with the cache on, and more in its environment.
+// runWith runs a command with the cache on, and more in its environment. What Larder
+// cannot set up for it costs the cache or the summary, and is said in one line; the
+// error is that the command cannot be started, or how it ended.
 func runWith(ctx context.Context, flags *config.Flags, args []string, env ...string) (ran, error) {
-	log, err := os.CreateTemp("", "larder-run-*.jsonl")
-	if err != nil {
-		return ran{}, fmt.Errorf("make a file for the run's sessions: %w", err)
-	}
-	log.Close()
-	defer os.Remove(log.Name())
-	prog, err := ownCommand(flags)
-	if err != nil {
-		return ran{}, err
-	}
+	// A line to a stderr that nobody reads any more must not end this program before
+	// its command. (Ignored, the signal would be ignored by the command too.)
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
 
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(append(os.Environ(), "GOCACHEPROG="+prog, config.RunLogVariable+"="+log.Name()), env...)
+	prog, err := ownCommand(flags)
+	if err != nil {
+		sayLine(err.Error() + "; the command runs without the cache")
+		code, err := wait(cmd)
+		return ran{code: code, without: true}, err
+	}
+	log, err := makeRunLog(flags)
+	if err != nil {
+		sayLine(err.Error() + "; there will be no summary")
+	} else {
+		defer os.Remove(log)
+	}
+	cmd.Env = append(append(os.Environ(), "GOCACHEPROG="+prog, config.RunLogVariable+"="+log), env...)
 	if _, set := os.LookupEnv(golangciVariable); !set {
 		cmd.Env = append(cmd.Env, golangciVariable+"="+prog)
 	}
-	r := ran{before: uploadsSoFar(ctx, flags)}
+	r := ran{before: uploadsSoFar(ctx, flags), uncounted: log == ""}
 	begin := time.Now()
 	if r.code, err = wait(cmd); err != nil {
 		return r, err
 	}
 	r.took = time.Since(begin)
-	sessions, err := stats.ReadFile(log.Name())
+	if r.uncounted {
+		return r, nil
+	}
+	sessions, err := stats.ReadFile(log)
 	if err != nil {
-		return r, fmt.Errorf("read the run's sessions: %w", err)
+		sayLine(fmt.Sprintf("read the run's sessions: %v; there is no summary", err))
+		r.uncounted = true
 	}
 	for _, s := range sessions {
 		r.total.Add(s)
@@ -117,17 +136,37 @@ func runWith(ctx context.Context, flags *config.Flags, args []string, env ...str
 	return r, nil
 }
 
-// ownCommand is the GOCACHEPROG that starts this program with the given flags.
-func ownCommand(flags *config.Flags) (string, error) {
-	self, err := os.Executable()
+// makeRunLog makes the file in which the run's sessions are gathered: in the directory
+// for temporary files, or, where that is of no use, in Larder's own or the user's
+// cache directory, if they are there.
+func makeRunLog(flags *config.Flags) (path string, err error) {
+	const pattern = "larder-run-*.jsonl"
+	tmp, err := filepath.Abs(os.TempDir()) // helpers may have another working directory
 	if err != nil {
-		return "", fmt.Errorf("find this program's own file: %w", err)
+		tmp = os.TempDir()
 	}
-	prog, err := cacheprog.JoinCommand(append([]string{self}, flags.Args()...))
+	log, err := os.CreateTemp(tmp, pattern)
 	if err != nil {
-		return "", fmt.Errorf("write GOCACHEPROG: %w", err)
+		cfg, _ := config.Load(flags, goEnviron()) // the helpers say what is wrong with it
+		own := filepath.Join(cfg.Dir, "larder")
+		os.Mkdir(own, 0o777) // a store that is not there is not made for this
+		places := []string{own}
+		if cache, err := os.UserCacheDir(); err == nil {
+			places = append(places, cache)
+		}
+		for _, dir := range places {
+			var otherErr error
+			if log, otherErr = os.CreateTemp(dir, pattern); otherErr == nil {
+				err = nil
+				break
+			}
+		}
 	}
-	return prog, nil
+	if err != nil {
+		return "", fmt.Errorf("make a file for the run's sessions: %w", err)
+	}
+	log.Close()
+	return log.Name(), nil
 }
 
 // wait runs cmd to its end and returns its exit code. Signals that ask this
@@ -135,6 +174,9 @@ func ownCommand(flags *config.Flags) (string, error) {
 func wait(cmd *exec.Cmd) (code int, err error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup the command ignores it too
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	if err := cmd.Start(); err != nil {
 		signal.Stop(signals)
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
@@ -153,8 +195,7 @@ func wait(cmd *exec.Cmd) (code int, err error) {
 			}
 		case err := <-ended:
 			signal.Stop(signals)
-			var exit *exec.ExitError
-			if err != nil && !errors.As(err, &exit) {
+			if cmd.ProcessState == nil {
 				return 0, &cli.ExitError{Code: exitCannotStart, Err: err}
 			}
 			return exitCode(cmd.ProcessState), nil

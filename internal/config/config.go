@@ -63,10 +63,13 @@ type Value struct {
 // where it came from, what is wrong and what Larder does instead.
 type Problem struct {
 	Setting string // as its source spells it
-	Source  string // what is wrong is found here: "the environment", "flag" or a file's path
+	Source  string // what is wrong is found here: "the environment", FlagSource or a file's path
 	What    string // what is wrong
 	Instead string // what Larder does instead
 }
+
+// FlagSource is the source of what is wrong with a flag.
+const FlagSource = "flag"
 
 // String is one line, whatever is in the values that it names.
 func (p Problem) String() string {

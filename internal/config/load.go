@@ -91,7 +91,7 @@ func (l *loader) apply(c *Config, s setting) Value {
 	v := Value{Name: s.name, Value: initial, Source: initialSource, Help: s.help}
 	var spelt, where string
 	if text, ok := l.flags[s.name]; ok {
-		v.Value, v.Source, spelt, where = text, "flag -"+s.flag(), "-"+s.flag(), "flag"
+		v.Value, v.Source, spelt, where = text, "flag -"+s.flag(), "-"+s.flag(), FlagSource
 	} else if text := l.env[s.variable()]; text != "" {
 		v.Value, v.Source, spelt, where = text, s.variable(), s.variable(), "the environment"
 	} else if value, ok := l.file[s.name]; ok {
