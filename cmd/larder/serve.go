@@ -183,8 +183,10 @@ func sayLine(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
 
 // remoteOf is the remote of the settings, if one is to be used.
 func remoteOf(cfg config.Config) (session.Remote, bool) {
-	return session.Remote{URL: cfg.Remote, TokenFile: cfg.TokenFile, ReadOnly: cfg.Mode == config.ReadOnly},
-		cfg.Remote != "" && cfg.Mode != config.Off
+	if cfg.Remote == "" || cfg.Mode == config.Off {
+		return session.Remote{}, false
+	}
+	return session.Remote{URL: cfg.Remote, TokenFile: cfg.TokenFile, ReadOnly: cfg.Mode == config.ReadOnly, Alike: alikeLabel(cfg.Alike)}, true
 }
 
 // reporter returns what tells the remote about the session. It finds out at once

@@ -61,7 +61,7 @@ func (u *uploader) uploadExecutable(ctx context.Context, up *upstream, j *sessio
 		if _, err := f.Seek(0, 0); err != nil {
 			return nil
 		}
-		h := entry.Header{ActionID: id, OutputID: e.OutputID, Size: e.Size, Time: j.Time, Cost: unput.Cost, Alone: true}
+		h := entry.Header{ActionID: up.alike.form(id, false), OutputID: e.OutputID, Size: e.Size, Time: j.Time, Cost: unput.Cost, Alone: true}
 		var stored int64
 		ctx, span := u.agent.tracer.Start(ctx, "larder upload executable", tracing.Client)
 		defer span.End()

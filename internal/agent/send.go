@@ -77,7 +77,7 @@ func (u *uploader) send(w *entry.StreamWriter, s *store.Store, p session.Put, bu
 		return -1, nil
 	}
 	defer f.Close()
-	h := entry.Header{ActionID: p.Action, OutputID: o.OutputID, Size: o.Size, Time: o.Time, Cost: p.Cost}
+	h := entry.Header{ActionID: p.Under, OutputID: o.OutputID, Size: o.Size, Time: o.Time, Cost: p.Cost}
 	if o.Size > body.InRAM {
 		return u.sendLarge(w, &h, f)
 	}

@@ -230,6 +230,7 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	s, release := u.agent.openStore(j.Store)
 	defer release()
 	ctx = u.agent.tracer.Join(ctx, j.Traceparent)
+	used := up.alike.dress(ctx, s, j)
 	if err := u.uploadLinked(ctx, up, j); err != nil {
 		return err
 	}
@@ -258,7 +259,7 @@ func (u *uploader) upload(ctx context.Context, name string, j *session.Job) erro
 	if !ok || len(j.Used) == 0 {
 		return nil
 	}
-	if err := up.client.MergeManifest(ctx, key, j.Used); err != nil {
+	if err := up.client.MergeManifest(ctx, up.alike.key(key), used); err != nil {
 		return up.uploadFailed("upload the manifest", err)
 	}
 	return nil
@@ -290,7 +291,7 @@ func (up *upstream) dropKnown(ctx context.Context, j *session.Job) error {
 		filter = now
 	}
 	sure := max(len(j.Puts)-j.Unsure, 0)
-	known := func(p session.Put) bool { return filter.Has(p.Action) }
+	known := func(p session.Put) bool { return filter.Has(p.Under) }
 	j.Puts = append(j.Puts[:sure], slices.DeleteFunc(j.Puts[sure:], known)...)
 	j.Unsure = 0
 	return nil

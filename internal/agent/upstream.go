@@ -27,6 +27,7 @@ const (
 type upstream struct {
 	agent   *agent
 	remote  session.Remote
+	alike   alike
 	client  *remote.Client
 	breaker *remote.Breaker
 	ctx     context.Context
@@ -57,7 +58,7 @@ func newUpstream(a *agent, r session.Remote) (*upstream, error) {
 		return nil, err
 	}
 	u := &upstream{
-		agent: a, remote: r, client: client,
+		agent: a, remote: r, client: client, alike: newAlike(r.Alike),
 		flights: make(map[flightKey]*flight), said: make(map[string]time.Time),
 		prefetching: make(map[prefetchKey]*prefetching),
 	}

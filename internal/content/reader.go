@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// A Reader notes the kind of a body that is read through it, and whether it stands
-// alone.
+// A Reader notes the kind of a body that is read through it, and whether it is
+// portable.
 type Reader struct {
 	R io.Reader
 
@@ -46,8 +46,8 @@ func (r *Reader) note(p []byte) {
 // Kind is the kind of what has been read.
 func (r *Reader) Kind() Kind { return sniff(r.head[:r.heads], r.tail[:r.tails], r.size) }
 
-// Alone is Alone of what has been read.
-func (r *Reader) Alone() bool {
+// Portable is Portable of what has been read.
+func (r *Reader) Portable() bool {
 	head := r.head[:r.heads]
 	return bytes.HasPrefix(head, []byte(indexStart)) ||
 		bytes.HasPrefix(head, []byte(archiveHeader)) && r.walk.holds == 0 && r.walk.ends(r.size)

@@ -40,6 +40,8 @@ type Job struct {
 type Put struct {
 	Action entry.ActionID
 	Cost   time.Duration // of building it, as in entry.Header
+
+	Under entry.ActionID // its ID on the server; no part of a job, the agent finds it out
 }
 
 // An Unput is an action that was missed and not put.
@@ -108,7 +110,7 @@ func ParseJob(b []byte) (*Job, error) {
 	}
 	for ; len(rest) > 0; rest = rest[putBytes:] {
 		cost := max(time.Duration(binary.BigEndian.Uint64(rest[entry.HashSize:])), 0)
-		j.Puts = append(j.Puts, Put{entry.ActionID(rest), cost})
+		j.Puts = append(j.Puts, Put{Action: entry.ActionID(rest), Cost: cost})
 	}
 	return j, nil
 }

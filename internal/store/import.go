@@ -21,10 +21,24 @@ import (
 // io.WriterTo is written as it comes: a bytes.Reader takes one write, which
 // for a build's bodies is twice as fast as pieces of 128 KiB are.
 func (s *Store) Import(id entry.ActionID, out entry.OutputID, size int64, put time.Time, body io.Reader) error {
-	if size != 0 || out != entry.EmptyOutput || !s.hasEmpty() {
-		if err := s.importOutput(out, size, body); err != nil {
-			return err
-		}
+	return s.ImportNamed(func() (entry.ActionID, error) { return id, nil }, out, size, put, body)
+}
+
+// ImportNamed is Import of a body that says itself whose it is: name is called when
+// it has been read to its end. An error of name's is one of the import.
+func (s *Store) ImportNamed(name func() (entry.ActionID, error), out entry.OutputID, size int64, put time.Time, body io.Reader) (err error) {
+	var id entry.ActionID
+	named := func() error {
+		id, err = name()
+		return err
+	}
+	if size == 0 && out == entry.EmptyOutput && s.hasEmpty() {
+		err = named()
+	} else {
+		err = s.importOutput(out, size, body, named)
+	}
+	if err != nil {
+		return err
 	}
 	return s.putAction(action{id: id, output: out, size: size, time: put.UnixNano()})
 }
@@ -36,7 +50,8 @@ func (s *Store) hasEmpty() bool {
 	return err == nil && info.size == 0 && !info.dir && !s.stale(info.mtime)
 }
 
-func (s *Store) importOutput(out entry.OutputID, size int64, body io.Reader) (err error) {
+// importOutput stores an output, unless named has something against it.
+func (s *Store) importOutput(out entry.OutputID, size int64, body io.Reader, named func() error) (err error) {
 	if err := s.failed("create", s.options.Dir); err != nil {
 		return err
 	}
@@ -62,6 +77,9 @@ func (s *Store) importOutput(out entry.OutputID, size int64, body io.Reader) (er
 	var got entry.OutputID
 	if h.Sum(got[:0]); got != out || n != size {
 		return &entry.MismatchError{Want: out, Got: got, WantSize: size, GotSize: n}
+	}
+	if err := named(); err != nil {
+		return err
 	}
 	if err := f.Close(); err != nil {
 		return err

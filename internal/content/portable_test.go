@@ -33,9 +33,9 @@ func archives(t *testing.T, dir string, packages ...string) map[string][]byte {
 	return bodies
 }
 
-// A package with cgo does not stand alone, one without does, be it with assembly or
+// A package with cgo is not portable, one without does, be it with assembly or
 // with much in it; however it is read.
-func TestAlone(t *testing.T) {
+func TestPortable(t *testing.T) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("no C compiler")
 	}
@@ -66,32 +66,32 @@ func TestAlone(t *testing.T) {
 	}
 	for path, body := range made {
 		want := !cgo[path]
-		if got := content.Alone(body); got != want {
-			t.Errorf("%s stands alone: %v, want %v", path, got, want)
+		if got := content.Portable(body); got != want {
+			t.Errorf("%s is portable: %v, want %v", path, got, want)
 		}
 		for _, piece := range []int{7, 61, 4096, len(body)} {
 			seen := content.Reader{R: bytes.NewReader(body)}
 			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{&seen}, make([]byte, piece)); err != nil {
 				t.Fatal(err)
 			}
-			if got := seen.Alone(); got != want {
-				t.Errorf("%s in pieces of %d stands alone: %v, want %v", path, piece, got, want)
+			if got := seen.Portable(); got != want {
+				t.Errorf("%s in pieces of %d is portable: %v, want %v", path, piece, got, want)
 			}
 		}
 		for _, cut := range []int{1, 70, len(body) / 2} {
-			if content.Alone(body[:len(body)-cut]) {
-				t.Errorf("%s without its last %d bytes stands alone", path, cut)
+			if content.Portable(body[:len(body)-cut]) {
+				t.Errorf("%s without its last %d bytes is portable", path, cut)
 			}
 		}
 	}
 }
 
-// Of what is no package only an index stands alone.
-func TestAloneOthers(t *testing.T) {
+// Of what is no package only an index is portable.
+func TestPortableOthers(t *testing.T) {
 	for _, tt := range bodies {
 		want := strings.HasPrefix(tt.body, "go index v")
-		if got := content.Alone([]byte(tt.body)); got != want {
-			t.Errorf("%.40q stands alone: %v, want %v", tt.body, got, want)
+		if got := content.Portable([]byte(tt.body)); got != want {
+			t.Errorf("%.40q is portable: %v, want %v", tt.body, got, want)
 		}
 	}
 }
@@ -107,8 +107,8 @@ func member(name, text string) string {
 	return header + digits + strings.Repeat(" ", 10-len(digits)) + "`\n" + text + strings.Repeat("\x00", size%2)
 }
 
-// However a body is read, it stands alone or not.
-func FuzzAlone(f *testing.F) {
+// However a body is read, it is portable or not.
+func FuzzPortable(f *testing.F) {
 	own, odd := member("_go_.o", "go object linux amd64 go1.26.8\n!\n"), member("__.PKGDEF", "go object linux amd64\n")
 	for _, body := range []string{
 		"!<arch>\n" + odd + own, "!<arch>\n" + own + odd, "!<arch>\n" + own + member("_x001.o", "\x7fELF\x02\x01\x01"),
@@ -119,18 +119,18 @@ func FuzzAlone(f *testing.F) {
 		f.Add([]byte(body), int64(69))
 	}
 	f.Fuzz(func(t *testing.T, body []byte, step int64) {
-		want := content.Alone(body)
+		want := content.Portable(body)
 		for _, r := range []io.Reader{bytes.NewReader(body), iotest.OneByteReader(bytes.NewReader(body)), iotest.DataErrReader(bytes.NewReader(body))} {
 			seen := content.Reader{R: r}
 			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{&seen}, make([]byte, 1+uint64(step)%200)); err != nil {
 				t.Fatal(err)
 			}
-			if got := seen.Alone(); got != want {
-				t.Errorf("read in pieces it stands alone: %v, whole: %v", got, want)
+			if got := seen.Portable(); got != want {
+				t.Errorf("read in pieces it is portable: %v, whole: %v", got, want)
 			}
 		}
-		if got, ok := content.AloneFile(bytes.NewReader(body), int64(len(body))); got != want || !ok {
-			t.Errorf("in a file it stands alone: %v, %v, whole: %v", got, ok, want)
+		if got, ok := content.PortableFile(bytes.NewReader(body), int64(len(body))); got != want || !ok {
+			t.Errorf("in a file it is portable: %v, %v, whole: %v", got, ok, want)
 		}
 	})
 }

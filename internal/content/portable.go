@@ -9,19 +9,19 @@ import (
 	"github.com/larder-build/larder/internal/entry"
 )
 
-// Alone reports whether a body shows that it depends on nothing but what its action
+// Portable reports whether a body shows that it depends on nothing but what its action
 // ID holds: it is a module index, or a package in which there is nothing of a C
 // compiler. All else may depend on headers and libraries of the machine, which no
 // action ID holds (buildActionID in cmd/go/internal/work/exec.go, go.dev/issue/24355):
 // what cgo has made; and what vet found or a test printed, whose bodies do not show
 // whether there is cgo in what they are about. Of an empty body nothing shows.
-func Alone(body []byte) bool {
-	alone, _ := AloneFile(bytes.NewReader(body), int64(len(body)))
-	return alone
+func Portable(body []byte) bool {
+	portable, _ := PortableFile(bytes.NewReader(body), int64(len(body)))
+	return portable
 }
 
-// AloneFile is Alone of a body in a file; not ok is one that cannot be read.
-func AloneFile(f io.ReaderAt, size int64) (alone, ok bool) {
+// PortableFile is Portable of a body in a file; not ok is one that cannot be read.
+func PortableFile(f io.ReaderAt, size int64) (portable, ok bool) {
 	var head [headMax]byte
 	h := head[:min(size, headMax)]
 	if n, _ := f.ReadAt(h, 0); n < len(h) {
