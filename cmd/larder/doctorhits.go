@@ -12,6 +12,7 @@ import (
 	"github.com/larder-build/larder/internal/config"
 	"github.com/larder-build/larder/internal/doctor"
 	"github.com/larder-build/larder/internal/gocommand"
+	"github.com/larder-build/larder/internal/session"
 )
 
 // checkHits looks for what costs hits in the checkout in the working directory, for a
@@ -37,6 +38,9 @@ func checkHits(ctx context.Context, flags *config.Flags, cfg config.Config, goEn
 	c := doctor.Look(ctx, goEnv, environ)
 	c.Command = args[1:]
 	c.Sharing = sharing(cfg)
+	var remote session.Remote
+	remote, c.Remote = remoteOf(cfg)
+	c.Alike = remote.Alike
 	if len(c.Packages) > 0 {
 		lookAtTests(ctx, flags, c, args, scratch)
 	}

@@ -184,11 +184,13 @@ func sayLine(line string) { fmt.Fprintf(os.Stderr, "larder: %s\n", line) }
 
 // remoteOf is the remote of the settings, if one is to be used.
 func remoteOf(cfg config.Config) (session.Remote, bool) {
+	if cfg.Remote == "" || cfg.Mode == config.Off {
+		return session.Remote{}, false
+	}
 	return session.Remote{
-			URL: cfg.Remote, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, ClientCert: cfg.ClientCert, ClientKey: cfg.ClientKey,
-			ReadOnly: cfg.Mode == config.ReadOnly,
-		},
-		cfg.Remote != "" && cfg.Mode != config.Off
+		URL: cfg.Remote, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, ClientCert: cfg.ClientCert, ClientKey: cfg.ClientKey,
+		ReadOnly: cfg.Mode == config.ReadOnly, Alike: alikeLabel(cfg.Alike),
+	}, true
 }
 
 // reporter returns what tells the remote about the session. It finds out at once

@@ -69,13 +69,13 @@ func (c *counts) report() session.Report {
 // noteCame notes that an entry came, what it is and what it cost where it was built,
 // for the store's own table: so that hits can say what they are, where they are from
 // and what they saved.
-func (c *conn) noteCame(h *entry.Header, kind content.Kind) {
+func (c *conn) noteCame(id entry.ActionID, h *entry.Header, kind content.Kind) {
 	c.factsMu.Lock()
 	defer c.factsMu.Unlock()
 	if c.came == nil {
 		c.came = make(map[stats.Key]bool)
 	}
-	c.came[stats.KeyOf(h.ActionID)] = true
+	c.came[stats.KeyOf(id)] = true
 	fact := stats.Fact{Cost: h.Cost, Kind: kind}
 	if kind == content.Unknown && h.Cost != 0 { // who put it without asking has said that it cost nothing
 		fact.Kind = content.OfEmpty(h.Cost != entry.CostNothing)
@@ -86,7 +86,7 @@ func (c *conn) noteCame(h *entry.Header, kind content.Kind) {
 	if c.facts == nil {
 		c.facts = make(map[stats.Key]stats.Fact)
 	}
-	c.facts[stats.KeyOf(h.ActionID)] = fact
+	c.facts[stats.KeyOf(id)] = fact
 }
 
 // noteUsed counts those of the actions that had come for the session.
@@ -298,11 +298,11 @@ func (c *conn) answer(id entry.ActionID, have bool) {
 
 // tellFilter sends the filter, unless it is too large. The caller is a get, and may
 // hold locks.
-func (c *conn) tellFilter(filter *manifest.Filter) {
+func (c *conn) tellFilter(filter *manifest.Filter, a alike) {
 	c.gets.Add(1)
 	go func() {
 		defer c.gets.Done()
-		if text := filter.Append(nil); len(text) <= session.FilterBytesMax {
+		if text := a.actions(filter).Append(nil); len(text) <= session.FilterBytesMax {
 			c.send(session.Frame{Kind: session.Filter, Text: text})
 		}
 	}()

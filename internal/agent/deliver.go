@@ -33,7 +33,8 @@ type delivery struct {
 	up    *upstream
 	store *store.Store
 	job   *session.Job
-	file  string // of the job
+	file  string           // of the job
+	used  []entry.ActionID // what the job's session has used, by its IDs on the server
 
 	failed   error                    // why some of it is to be tried again, when all else is up
 	tooLarge map[entry.ActionID]int64 // what was left out for its size, in bytes
@@ -114,6 +115,7 @@ func mine(j *session.Job, now session.Identity) bool {
 
 func (d *delivery) run(ctx context.Context, token remote.Token) error {
 	defer d.sayTooLarge()
+	d.used = d.up.alike.dress(ctx, d.store, d.job)
 	if err := d.executables(ctx); err != nil {
 		return d.up.uploadFailed(ctx, "upload an executable", err)
 	}
@@ -190,9 +192,9 @@ func (d *delivery) manifest(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	for used := d.job.Used; len(used) > 0; {
+	for used := d.used; len(used) > 0; {
 		used = used[:min(len(used), int(max(d.up.room.size(manifestBytes)/entry.HashSize, 1)))]
-		err := d.up.client.MergeManifest(ctx, key, used)
+		err := d.up.client.MergeManifest(ctx, d.up.alike.key(key), used)
 		if !remote.IsStatus(err, http.StatusRequestEntityTooLarge) {
 			return err
 		}
@@ -223,7 +225,7 @@ func (d *delivery) dropKnown(ctx context.Context) error {
 		filter = now
 	}
 	sure := max(len(j.Puts)-j.Unsure, 0)
-	known := func(p session.Put) bool { return filter.Has(p.Action) }
+	known := func(p session.Put) bool { return filter.Has(p.Under) }
 	j.Puts = append(j.Puts[:sure], slices.DeleteFunc(j.Puts[sure:], known)...)
 	j.Unsure = 0
 	return nil

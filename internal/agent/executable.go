@@ -69,7 +69,7 @@ func (d *delivery) executable(ctx context.Context, f *os.File) error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil
 		}
-		o := &outgoing{plain: f, header: entry.Header{ActionID: id, OutputID: e.OutputID, Size: e.Size, Time: d.job.Time, Cost: unput.Cost, Alone: true}}
+		o := &outgoing{plain: f, header: entry.Header{ActionID: d.up.alike.form(id, false), OutputID: e.OutputID, Size: e.Size, Time: d.job.Time, Cost: unput.Cost, Alone: true}}
 		if err := d.agent.codec.Measure(&o.header, f); err != nil || d.passing(o) == nil {
 			return nil // it has changed meanwhile, or will not pass
 		}

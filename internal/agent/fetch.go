@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/larder-build/larder/internal/entry"
 	"github.com/larder-build/larder/internal/linked"
 	"github.com/larder-build/larder/internal/remote"
+	"github.com/larder-build/larder/internal/store"
 	"github.com/larder-build/larder/internal/tracing"
 )
 
@@ -27,10 +29,18 @@ const (
 
 // A flight is an action on its way. All who want it wait for the one flight.
 type flight struct {
-	flightKey
-	conn   *conn // who is to be told of in numbers
-	done   chan struct{}
-	result outcome // once done is closed
+	store   *store.Store
+	actions []entry.ActionID // what it is of: if it comes ahead of gets, one of these
+	conn    *conn            // who is to be told of in numbers
+	done    chan struct{}
+	result  outcome // once done is closed
+
+	// Of one that was asked for:
+	under []entry.ActionID // its IDs on the server, perhaps
+
+	// Under the upstream's lock:
+	lacks int // of under, those that the server lacks
+	over  bool
 
 	// Of a prefetched one:
 	stream *incoming
@@ -100,12 +110,13 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 	default: // what is asked for besides would come later still
 		return nil
 	}
+	under := u.alike.under(id, c.filter)
 	switch {
 	case ctx.Err() != nil || u.closed() != nil || u.landedJustNow(key):
 		return nil
-	case c.filter != nil && !c.filter.Has(id):
+	case len(under) == 0:
 		if c.counts.filtered.Add(1) == filteredFew {
-			c.tellFilter(c.filter)
+			c.tellFilter(c.filter, u.alike)
 		}
 		return nil
 	case u.client.Speed.RoundTrip() > u.meanCost():
@@ -118,7 +129,7 @@ func (u *upstream) board(ctx context.Context, c *conn, id entry.ActionID) *fligh
 		u.fetchLater(ctx, c)
 		return u.flights[key]
 	}
-	f = &flight{flightKey: key, conn: c, done: make(chan struct{})}
+	f = &flight{store: c.store, actions: []entry.ActionID{id}, under: under, conn: c, done: make(chan struct{})}
 	u.flights[key] = f
 	u.queue = append(u.queue, f)
 	if u.batches < batchesMax {
@@ -155,13 +166,22 @@ func (u *upstream) wait(ctx context.Context, c *conn, f *flight) outcome {
 	}
 }
 
-// land ends a flight.
+// land ends a flight; one that is lacking under one ID not before it is under all.
 func (u *upstream) land(f *flight, result outcome) {
 	u.mu.Lock()
-	if u.flights[f.flightKey] == f {
-		delete(u.flights, f.flightKey)
+	defer u.mu.Unlock()
+	if result == lacking {
+		f.lacks++
 	}
-	u.mu.Unlock()
+	if f.over || result == lacking && f.lacks < len(f.under) {
+		return
+	}
+	f.over = true
+	for _, id := range f.actions {
+		if key := (flightKey{f.store, id}); u.flights[key] == f {
+			delete(u.flights, key)
+		}
+	}
 	f.result = result
 	close(f.done)
 }
@@ -189,10 +209,12 @@ func (u *upstream) sendBatch(batch []*flight) {
 	in := &incoming{upstream: u, ctx: ctx, conn: first, span: span, asked: time.Now(), pending: make(map[entry.ActionID][]*flight, len(batch))}
 	var ids []entry.ActionID
 	for _, f := range batch {
-		if in.pending[f.action] == nil {
-			ids = append(ids, f.action)
+		for _, id := range f.under {
+			if in.pending[id] == nil {
+				ids = append(ids, id)
+			}
+			in.pending[id] = append(in.pending[id], f)
 		}
-		in.pending[f.action] = append(in.pending[f.action], f)
 	}
 	in.conn.counts.roundTrips.Add(1)
 	stream, err := u.client.Get(ctx, ids)
@@ -239,7 +261,7 @@ type incoming struct {
 	conn     *conn
 	ahead    bool                         // these are prefetched
 	span     *tracing.Span                // nil: it is not traced
-	pending  map[entry.ActionID][]*flight // of the receiving goroutine
+	pending  map[entry.ActionID][]*flight // by their IDs on the server; of the receiving goroutine
 	asked    time.Time                    // before anything was
 	begun    time.Time
 	progress progress
@@ -300,7 +322,7 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		}
 		return nil
 	}
-	if _, err := first.store.Get(h.ActionID); err == nil {
+	if first.there() {
 		in.progress.add(h.Stored) // another process was faster
 		for _, f := range in.pop(h.ActionID) {
 			in.upstream.land(f, landed)
@@ -309,25 +331,33 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 	}
 	counts, ahead := &in.conn.counts, in.ahead
 	in.placing.Add(1)
-	err := in.upstream.agent.placer.place(in.ctx, first.store, h, stream.Body(), func(kind content.Kind, err error) {
+	place := placing{store: first.store, header: *h}
+	place.name = func(portable bool) (entry.ActionID, error) {
+		id := in.upstream.alike.form(place.header.ActionID, portable)
+		if !slices.Contains(first.actions, id) {
+			return id, errUnlike
+		}
+		return id, nil
+	}
+	place.done = func(id entry.ActionID, kind content.Kind, err error) {
 		defer in.placing.Done()
 		result := landed
-		if isOver(err) {
+		if isOver(err) || errors.Is(err, errUnlike) {
 			result = lacking
 		} else if err != nil {
 			result = lacking
-			in.upstream.damaged(in.conn, h.ActionID, err)
+			in.upstream.damaged(in.conn, place.header.ActionID, err)
 		} else if counts.fetchedBytes.Add(h.Stored); ahead {
 			counts.prefetched.Add(1)
 		} else {
 			counts.fetched.Add(1)
 		}
 		if result == landed {
-			in.conn.noteCame(h, kind)
+			in.conn.noteCame(id, &place.header, kind)
 		}
 		in.upstream.land(first, result)
-	})
-	if err != nil {
+	}
+	if err := in.upstream.agent.placer.place(in.ctx, place, stream.Body()); err != nil {
 		in.placing.Done()
 		return err
 	}
@@ -336,6 +366,16 @@ func (in *incoming) take(h *entry.Header, stream *remote.Stream) error {
 		in.upstream.land(f, again) // into another store
 	}
 	return nil
+}
+
+// there reports whether what a flight is of is in its store.
+func (f *flight) there() bool {
+	for _, id := range f.actions {
+		if _, err := f.store.Get(id); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // giveUp ends what did not come.

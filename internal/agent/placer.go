@@ -36,12 +36,18 @@ type placer struct {
 	buffers [8]sync.Pool // of *[]byte; body.InRAM is smallBytes<<7
 }
 
+// A placing is an entry on its way into a store. Its body says which action it is of,
+// and whether it is wanted: name is told whether it is portable, and an error of
+// name's is the outcome.
 type placing struct {
-	ctx    context.Context // is done when the entry is not wanted any more
 	store  *store.Store
 	header entry.Header
+	name   func(portable bool) (entry.ActionID, error)
+	done   func(entry.ActionID, content.Kind, error) // is told the outcome
+
+	// Of one that waits for a worker:
+	ctx    context.Context // is done when it is not wanted any more
 	stored *[]byte
-	done   func(content.Kind, error)
 }
 
 func newPlacer(codec *body.Codec) *placer {
@@ -68,19 +74,23 @@ func (p *placer) work() {
 	for j := range p.jobs {
 		if err := j.ctx.Err(); err != nil {
 			p.release(j.stored)
-			j.done(content.Unknown, err)
+			j.done(j.header.ActionID, content.Unknown, err)
 			continue
 		}
 		out, err := p.codec.Unpack(&j.header, (*j.stored)[:j.header.Stored], plain)
+		var id entry.ActionID
 		if err == nil {
-			err = j.store.Import(j.header.ActionID, j.header.OutputID, j.header.Size, j.header.Time, bytes.NewReader(out))
+			id, err = j.name(isPortable(&j.header, out))
+		}
+		if err == nil {
+			err = j.store.Import(id, j.header.OutputID, j.header.Size, j.header.Time, bytes.NewReader(out))
 		}
 		kind := content.Of(out)
 		if cap(out) > cap(plain) && j.header.Encoding != entry.Raw {
 			plain = out
 		}
 		p.release(j.stored)
-		j.done(kind, err)
+		j.done(id, kind, err)
 	}
 }
 
@@ -101,12 +111,13 @@ func (p *placer) release(buf *[]byte) {
 // sizeClass is the index of the buffers that hold n bytes.
 func sizeClass(n int64) int { return bits.Len64(uint64(max(n-1, 0)) / smallBytes) }
 
-// place reads the stored body of an entry from r and has it placed; done is told
-// the outcome. An error is r's or ctx's, and done is not called then. A body that
-// is too large for RAM is placed before place returns.
-func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r io.Reader, done func(content.Kind, error)) error {
+// place reads the stored body of an entry from r and has it placed. An error is r's
+// or ctx's, and done is not called then. A body that is too large for RAM is placed
+// before place returns.
+func (p *placer) place(ctx context.Context, j placing, r io.Reader) error {
+	h := &j.header
 	if h.Stored > body.InRAM || h.Size > body.InRAM {
-		return p.placeLarge(s, h, r, done)
+		return p.placeLarge(j, r)
 	}
 	buf, err := p.acquire(ctx, h)
 	if err != nil {
@@ -116,24 +127,30 @@ func (p *placer) place(ctx context.Context, s *store.Store, h *entry.Header, r i
 		p.release(buf)
 		return err
 	}
-	p.jobs <- placing{ctx, s, *h, buf, done}
+	j.ctx, j.stored = ctx, buf
+	p.jobs <- j
 	return nil
 }
 
-func (p *placer) placeLarge(s *store.Store, h *entry.Header, r io.Reader, done func(content.Kind, error)) error {
+func (p *placer) placeLarge(j placing, r io.Reader) error {
+	h := &j.header
 	tracked := &trackedReader{r: r}
 	plain, err := body.NewReader(h, tracked)
 	if err != nil {
-		done(content.Unknown, err)
+		j.done(h.ActionID, content.Unknown, err)
 		return nil
 	}
 	defer plain.Close()
 	seen := content.Reader{R: plain}
-	err = s.Import(h.ActionID, h.OutputID, h.Size, h.Time, &seen)
+	var id entry.ActionID
+	err = j.store.ImportNamed(func() (_ entry.ActionID, err error) {
+		id, err = j.name(seen.Portable())
+		return id, err
+	}, h.OutputID, h.Size, h.Time, &seen)
 	if tracked.err != nil && tracked.err != io.EOF {
 		return tracked.err
 	}
-	done(seen.Kind(), err)
+	j.done(id, seen.Kind(), err)
 	return nil
 }
 

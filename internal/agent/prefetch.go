@@ -94,7 +94,7 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey, plan fun
 	begin := time.Now()
 	ctx, span := u.agent.tracer.Start(ctx, "larder prefetch", tracing.Client)
 	defer span.End()
-	p, whole, err := u.askPlan(ctx, c, pk.key, tag)
+	p, whole, err := u.askPlan(ctx, c, u.alike.key(pk.key), tag)
 	if err != nil {
 		span.Fail(err)
 		return err
@@ -103,7 +103,9 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey, plan fun
 	if !whole { // the server is about to send what is here, too
 		stream.Close()
 		stream = nil
-		p.Plan = slices.DeleteFunc(p.Plan, func(p manifest.Planned) bool { return u.landedJustNow(flightKey{c.store, p.Action}) })
+		p.Plan = slices.DeleteFunc(p.Plan, func(p manifest.Planned) bool {
+			return slices.ContainsFunc(u.alike.forms(p.Action), func(id entry.ActionID) bool { return u.landedJustNow(flightKey{c.store, id}) })
+		})
 	}
 	u.learn(c, p.Filter, p.Tag)
 	if p.Tag == "" {
@@ -121,7 +123,9 @@ func (u *upstream) stream(ctx context.Context, c *conn, pk prefetchKey, plan fun
 	u.mu.Lock()
 	c.later = make(map[entry.ActionID]bool, len(p.Plan)-n)
 	for _, planned := range p.Plan[n:] {
-		c.later[planned.Action] = true
+		for _, id := range u.alike.forms(planned.Action) {
+			c.later[id] = true
+		}
 	}
 	c.laterPlan = p.Plan[n:]
 	u.mu.Unlock()
@@ -280,11 +284,17 @@ func (c *conn) expecting(plan manifest.Plan) {
 func (u *upstream) have(ctx context.Context, c *conn) *manifest.Filter {
 	return manifest.NewFilter(func(yield func(entry.ActionID) bool) {
 		more := true
-		c.store.Actions(ctx, func(id entry.ActionID) bool { more = yield(id); return more })
+		have := func(id entry.ActionID) bool {
+			for _, form := range u.alike.forms(id) {
+				more = more && yield(form)
+			}
+			return more
+		}
+		c.store.Actions(ctx, have)
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		for key := range u.flights {
-			if !more || key.store == c.store && !yield(key.action) {
+			if !more || key.store == c.store && !have(key.action) {
 				return
 			}
 		}
@@ -305,13 +315,15 @@ func (u *upstream) expectLocked(ctx context.Context, c *conn, plan manifest.Plan
 	}
 	var before int64
 	for _, p := range plan {
-		key := flightKey{c.store, p.Action}
 		before += p.Stored
-		if u.flights[key] != nil {
+		actions := u.alike.forms(p.Action)
+		if slices.ContainsFunc(actions, func(id entry.ActionID) bool { return u.flights[flightKey{c.store, id}] != nil }) {
 			continue // asked for meanwhile
 		}
-		f := &flight{flightKey: key, conn: c, done: make(chan struct{}), stream: in, before: before, cost: p.Cost}
-		u.flights[key] = f
+		f := &flight{store: c.store, actions: actions, conn: c, done: make(chan struct{}), stream: in, before: before, cost: p.Cost}
+		for _, id := range actions {
+			u.flights[flightKey{c.store, id}] = f
+		}
 		in.pending[p.Action] = []*flight{f}
 	}
 	return in

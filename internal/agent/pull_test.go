@@ -14,7 +14,7 @@ import (
 // pull has what a manifest names brought in, and waits for it.
 func (m *machine) pull(tm *team, hello session.Hello) (session.Report, error) {
 	m.t.Helper()
-	hello.Version, hello.Store, hello.Remote, hello.Pull = "v1.0.0", m.dir, session.Remote{URL: tm.url}, true
+	hello.Version, hello.Store, hello.Remote.URL, hello.Pull = "v1.0.0", m.dir, tm.url, true
 	if hello.Manifest == "" {
 		hello.Manifest = key
 	}

@@ -136,7 +136,7 @@ func (d *delivery) prepare(p session.Put, buf *buffers) *outgoing {
 		d.agent.log.Error("an output cannot be read and is not uploaded", "path", object.DiskPath, "error", err)
 		return nil
 	}
-	o := &outgoing{header: entry.Header{ActionID: p.Action, OutputID: object.OutputID, Size: object.Size, Time: object.Time, Cost: p.Cost}}
+	o := &outgoing{header: entry.Header{ActionID: p.Under, OutputID: object.OutputID, Size: object.Size, Time: object.Time, Cost: p.Cost}}
 	if object.Size > body.InRAM {
 		o.plain, o.file = f, f
 		if err := d.agent.codec.Measure(&o.header, f); err != nil {

@@ -30,6 +30,7 @@ const (
 type upstream struct {
 	agent   *agent
 	remote  session.Remote
+	alike   alike
 	client  *remote.Client
 	breaker *remote.Breaker
 	room    room
@@ -58,7 +59,7 @@ func newUpstream(a *agent, r session.Remote) (*upstream, error) {
 		o.Traceparent = tracing.Parent
 	}
 	u := &upstream{
-		agent: a, remote: r,
+		agent: a, remote: r, alike: newAlike(r.Alike),
 		flights: make(map[flightKey]*flight), said: make(map[string]time.Time),
 		prefetching: make(map[prefetchKey]*prefetching),
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	CAFile, ClientCert, ClientKey string
 
 	Larderd string // absolute path of larderd; "": to be found
+	Alike   string // label of machines that share cgo packages with each other; "": of those without one
 
 	// Values holds each setting as text with its source, in the table's order.
 	Values []Value

@@ -2,10 +2,12 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // A setting is one row of the table.
@@ -94,6 +96,12 @@ func table() []setting {
 			initial: fixed(""),
 		},
 		{
+			name: "alike", usage: "LABEL",
+			help:    "share cgo packages, test and vet results only with machines of this label; auto is the system and its version, all:LABEL shares nothing with others",
+			set:     setAlike,
+			initial: fixed(""),
+		},
+		{
 			name: "larderd", usage: "FILE",
 			help:    "the larderd program: an absolute path; beside larder or on the PATH by default",
 			set:     func(c *Config, text string) error { return setPath(&c.Larderd, text) },
@@ -131,6 +139,20 @@ func setDir(c *Config, text string) error {
 		return errors.New("not an absolute path")
 	}
 	c.Dir = filepath.Clean(text)
+	return nil
+}
+
+// labelBytesMax is more than anybody calls a kind of machine.
+const labelBytesMax = 200
+
+func setAlike(c *Config, text string) error {
+	switch {
+	case len(text) > labelBytesMax:
+		return fmt.Errorf("longer than %d bytes", labelBytesMax)
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }):
+		return errors.New("not a word")
+	}
+	c.Alike = strings.ToLower(strings.TrimSpace(text)) // so that Auto and auto are one
 	return nil
 }
 

@@ -94,10 +94,13 @@ type start struct {
 	kind Kind
 }
 
+// indexStart is what module indexes start with.
+const indexStart = "go index v"
+
 // magic are starts that mean one kind whatever comes after them.
 var magic = [...]start{
-	{"!<arch>\n", Package},        // archiveHeader in cmd/internal/archive/archive.go
-	{"go index v", Index},         // indexVersion in modindex/write.go
+	{archiveHeader, Package},      // the same in cmd/internal/archive/archive.go
+	{indexStart, Index},           // indexVersion in modindex/write.go
 	{"# test log\n", TestInputs},  // testlogMagic in test/test.go
 	{"PK\x03\x04", Vet},           // the archive of fixes, vet in work/exec.go
 	{"\x00cvm", Source},           // coverage meta-data, made with the instrumented sources (internal/coverage/defs.go)

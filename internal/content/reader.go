@@ -1,12 +1,17 @@
 package content
 
-import "io"
+import (
+	"bytes"
+	"io"
+)
 
-// A Reader notes the kind of a body that is read through it.
+// A Reader notes the kind of a body that is read through it, and whether it is
+// portable.
 type Reader struct {
 	R io.Reader
 
 	size  int64
+	walk  stream
 	heads int
 	tails int
 	head  [headMax]byte
@@ -22,6 +27,10 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 }
 
 func (r *Reader) note(p []byte) {
+	if r.size == 0 {
+		r.walk.walk = newWalk()
+	}
+	r.walk.note(p, r.size)
 	r.size += int64(len(p))
 	r.heads += copy(r.head[r.heads:], p)
 	if len(p) >= tailMax {
@@ -36,6 +45,13 @@ func (r *Reader) note(p []byte) {
 
 // Kind is the kind of what has been read.
 func (r *Reader) Kind() Kind { return sniff(r.head[:r.heads], r.tail[:r.tails], r.size) }
+
+// Portable is Portable of what has been read.
+func (r *Reader) Portable() bool {
+	head := r.head[:r.heads]
+	return bytes.HasPrefix(head, []byte(indexStart)) ||
+		bytes.HasPrefix(head, []byte(archiveHeader)) && r.walk.holds == 0 && r.walk.ends(r.size)
+}
 
 // OfFile is the kind of a body in a file; not ok is one that cannot be read.
 func OfFile(f io.ReaderAt, size int64) (kind Kind, ok bool) {

@@ -40,8 +40,35 @@ func (c *Checkout) cgo(flags) []cli.Finding {
 			}
 		}
 	}
-	return []cli.Finding{cli.Good(check, "on: %s is part of the IDs of %s; machines with another C compiler, or without, do not share them and what imports them (%d of %s)",
+	findings := []cli.Finding{cli.Good(check, "on: %s is part of the IDs of %s; machines with another C compiler, or without, do not share them and what imports them (%d of %s)",
 		c.CC, some(uses), led, plural(len(c.Packages), "package"))}
+	if c.Remote {
+		findings = append(findings, c.unlike(uses))
+	}
+	return findings
+}
+
+// unlike says what may come from machines with other headers and libraries, which are
+// no part of IDs (buildActionID has the compiler's version and flags only). Packages of
+// the standard library need the C library alone, whose interface hardly changes.
+func (c *Checkout) unlike(uses []string) cli.Finding {
+	const check = "cgo"
+	if c.Alike != "" {
+		return cli.Good(check, "these, test and vet results are shared with machines of the label %q only", c.Alike)
+	}
+	var others []string
+	for _, p := range c.Packages {
+		if len(p.CgoFiles) > 0 && !p.Standard {
+			others = append(others, p.ImportPath)
+		}
+	}
+	if len(others) == 0 {
+		return cli.Good(check, "the C library's headers are no part of the IDs of %s; if the machines that share are of several systems, LARDER_ALIKE=auto tells them apart", some(uses))
+	}
+	return cli.Costs(check,
+		"what was compiled or tested with one machine's headers and libraries is used on others, whatever they have, and may not work there",
+		"if the machines that share have not all the same installed, give each kind a label: LARDER_ALIKE=NAME, or auto, which is the system and its version (docs/team.md)",
+		"headers and libraries of the machine are no part of the IDs of %s", some(others))
 }
 
 // cgoPackages are the packages that use cgo, and how many are these or import them,

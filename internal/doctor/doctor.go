@@ -27,6 +27,8 @@ type Checkout struct {
 	Getenv  func(string) string // the environment
 	Command []string            // what is built or tested: a subcommand of the go command with its flags
 	Sharing string              // who else uses what is built here, in words; "" is nobody
+	Remote  bool                // and those who do so are other machines, by a server
+	Alike   string              // the label of machines that share with each other only what may depend on more than IDs hold
 
 	Packages []Package // of the main module, and what they import; empty outside of a module
 	Problem  string    // why they are not known, if not

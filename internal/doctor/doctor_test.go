@@ -21,6 +21,15 @@ type scene struct {
 	env map[string]string
 }
 
+// checkedOut is a directory with a git checkout in it.
+func checkedOut(t *testing.T) string {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".git"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func quiet(t *testing.T) scene {
 	root := t.TempDir()
 	for name, text := range map[string]string{
@@ -50,6 +59,7 @@ func quiet(t *testing.T) scene {
 		Written: map[string]bool{},
 		Command: []string{"test", "./..."},
 		Sharing: "the cache at https://larder.example.com",
+		Remote:  true,
 		Mod:     doctor.Mod{Go: "1.24", Toolchain: "go1.26.8"},
 		CC:      "gcc version 12.2.0",
 		Packages: []doctor.Package{
@@ -105,6 +115,23 @@ func TestFindings(t *testing.T) {
 		{"a development version of Go", func(t *testing.T, s scene) { s.Go["GOVERSION"] = "go1.27-devel_0123abcd" }, []string{"toolchain: is no release"}},
 		{"a debugging variable", func(t *testing.T, s scene) { s.env["GOSSAFUNC"] = "main" }, []string{"environment: GOSSAFUNC=main"}},
 		{"GODEBUG", func(t *testing.T, s scene) { s.env["GODEBUG"] = "netdns=go" }, []string{"environment: GODEBUG=netdns=go"}},
+
+		{"a toolchain that was built from a checkout", func(t *testing.T, s scene) { s.Go["GOROOT"] = checkedOut(t) },
+			[]string{"toolchain: says that it is go1.26.8 … go1.26.8-NAME"}},
+		{"a toolchain from a checkout with a version of its own", func(t *testing.T, s scene) {
+			s.Go["GOROOT"], s.Go["GOVERSION"] = checkedOut(t), "go1.26.8-acme"
+		}, nil},
+		{"a toolchain from a checkout, and a label", func(t *testing.T, s scene) { s.Go["GOROOT"], s.Alike = checkedOut(t), "all:acme" }, nil},
+		{"a toolchain from a checkout, no remote", func(t *testing.T, s scene) { s.Go["GOROOT"], s.Remote = checkedOut(t), false }, nil},
+
+		{"cgo beyond the standard library", func(t *testing.T, s scene) { s.Packages[1].CgoFiles = []string{"c.go"} },
+			[]string{"cgo: no part of the IDs of example.org/dep … whatever they have … LARDER_ALIKE"}},
+		{"cgo beyond the standard library, and a label", func(t *testing.T, s scene) {
+			s.Packages[1].CgoFiles, s.Alike = []string{"c.go"}, "debian-12"
+		}, nil},
+		{"cgo beyond the standard library, no remote", func(t *testing.T, s scene) {
+			s.Packages[1].CgoFiles, s.Remote = []string{"c.go"}, false
+		}, nil},
 
 		{"no C compiler", func(t *testing.T, s scene) { s.Go["CGO_ENABLED"], s.CC = "0", "" },
 			[]string{"cgo: gcc is not found … 3 packages of 4"}},

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/larder-build/larder/internal/cli"
@@ -52,6 +54,12 @@ func (c *Checkout) toolchain(flags) []cli.Finding {
 	if strings.Contains(version, "devel") && c.Sharing != "" {
 		return []cli.Finding{cli.Costs(check, "machines share only what the very same build of the toolchain has made", "use a release", "%s is no release", version)}
 	}
+	if root := c.Go["GOROOT"]; c.Remote && !strings.HasPrefix(c.Alike, "all:") && !strings.Contains(version, "-") && isCheckout(root) {
+		return []cli.Finding{cli.Costs(check,
+			"if it is patched, what it has made is used where the unpatched "+version+" is, and the other way round",
+			"give it a version of its own in its file VERSION ("+version+"-NAME), or set LARDER_ALIKE=all:NAME on all machines that have it (docs/team.md)",
+			"%s was built from a checkout and says that it is %s, which is all that IDs hold of it", root, version)}
+	}
 	name, _, _ := strings.Cut(c.Go["GOTOOLCHAIN"], "+")
 	switch {
 	case c.module() == "" || c.Mod == Mod{}:
@@ -63,6 +71,16 @@ func (c *Checkout) toolchain(flags) []cli.Finding {
 	}
 	return []cli.Finding{cli.Good(check, "go.mod is content with go%s, this is %s: machines with another version share nothing with this one. GOTOOLCHAIN=%s on all makes it the same",
 		c.Mod.Go, version, version)}
+}
+
+// isCheckout reports whether a toolchain lies in a git checkout of its own. Releases,
+// those that the go command downloads and those of distributions do not.
+func isCheckout(root string) bool {
+	if root == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(root, ".git"))
+	return err == nil
 }
 
 // compilerVariables are part of every action ID if they are set, and are for those

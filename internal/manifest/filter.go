@@ -75,6 +75,19 @@ func (f *Filter) Or(g *Filter) *Filter {
 	return &Filter{append(append(union, a...), b...)}
 }
 
+// Moved is the set of f's actions, each XOR mask.
+func (f *Filter) Moved(mask entry.ActionID) *Filter {
+	if f == nil {
+		return nil
+	}
+	moved := &Filter{slices.Clone(f.prints)}
+	for i := range moved.prints {
+		moved.prints[i] ^= fingerprint(mask)
+	}
+	slices.Sort(moved.prints)
+	return moved
+}
+
 // Len is the number of fingerprints.
 func (f *Filter) Len() int {
 	if f == nil {

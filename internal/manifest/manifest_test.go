@@ -218,3 +218,30 @@ func FuzzFilter(f *testing.F) {
 		}
 	})
 }
+
+// A filter whose actions were moved is that of the moved actions, and moved again it
+// is what it was.
+func TestFilterMoved(t *testing.T) {
+	list := func(mask byte) *manifest.Filter {
+		return manifest.NewFilter(func(yield func(entry.ActionID) bool) {
+			for i := range 1000 {
+				id := action(i)
+				id[3] ^= mask
+				yield(id)
+			}
+		})
+	}
+	const mask = 0x55
+	moved := list(0).Moved(entry.ActionID{3: mask})
+	if !reflect.DeepEqual(moved, list(mask)) || !reflect.DeepEqual(moved.Moved(entry.ActionID{3: mask}), list(0)) {
+		t.Error("moved it is another set")
+	}
+	// Both forms of what a store has take little more than one (newAlike in internal/agent).
+	one, both := len(list(0).Append(nil)), len(list(0).Or(moved).Append(nil))
+	if both > one+1100 {
+		t.Errorf("%d bytes for both forms, %d for one", both, one)
+	}
+	if none := (*manifest.Filter)(nil).Moved(entry.ActionID{3: mask}); none.Len() != 0 {
+		t.Error("nothing moved is something")
+	}
+}

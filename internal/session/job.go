@@ -48,6 +48,8 @@ type Put struct {
 	// Output is what was put: what the store has under the action by the time of the
 	// upload may be somebody else's. Zero is unknown.
 	Output entry.OutputID
+
+	Under entry.ActionID // its ID on the server; no part of a job, the agent finds it out
 }
 
 // An Unput is an action that was missed and not put.

@@ -40,7 +40,7 @@ import (
 )
 
 // Protocol is the version of what follows the greeting.
-const Protocol = 2
+const Protocol = 3
 
 const (
 	// Silence is for how long a helper hears nothing before it gives the agent
@@ -99,6 +99,9 @@ type Remote struct {
 	ClientKey  string `json:"client_key,omitempty"`
 
 	ReadOnly bool `json:"read_only,omitempty"`
+	// Alike is the label of machines that share with each other only what may depend
+	// on more than action IDs hold; "" is that of machines without one.
+	Alike string `json:"alike,omitempty"`
 }
 
 // A Welcome is the agent's answer.

@@ -23,6 +23,12 @@ import (
 //
 // Once the store is closed the error is os.ErrClosed.
 func (s *Store) Import(id entry.ActionID, out entry.OutputID, size int64, put time.Time, body io.Reader) error {
+	return s.ImportNamed(func() (entry.ActionID, error) { return id, nil }, out, size, put, body)
+}
+
+// ImportNamed is Import of a body that says itself whose it is: name is called when
+// it has been read to its end. An error of name's is one of the import.
+func (s *Store) ImportNamed(name func() (entry.ActionID, error), out entry.OutputID, size int64, put time.Time, body io.Reader) (err error) {
 	s.importing.RLock()
 	defer s.importing.RUnlock()
 	if s.session.hasEnded() {
@@ -31,10 +37,18 @@ func (s *Store) Import(id entry.ActionID, out entry.OutputID, size int64, put ti
 	if _, inRAM := body.(io.WriterTo); !inRAM {
 		body = sessionReader{&s.session, body} // it may take its time
 	}
-	if size != 0 || out != entry.EmptyOutput || !s.hasEmpty() {
-		if err := s.importOutput(out, size, body); err != nil {
-			return err
-		}
+	var id entry.ActionID
+	named := func() error {
+		id, err = name()
+		return err
+	}
+	if size == 0 && out == entry.EmptyOutput && s.hasEmpty() {
+		err = named()
+	} else {
+		err = s.importOutput(out, size, body, named)
+	}
+	if err != nil {
+		return err
 	}
 	return s.putAction(action{id: id, output: out, size: size, time: put.UnixNano()})
 }
@@ -59,7 +73,8 @@ func (s *Store) hasEmpty() bool {
 	return err == nil && info.size == 0 && !info.dir && !s.stale(info.mtime)
 }
 
-func (s *Store) importOutput(out entry.OutputID, size int64, body io.Reader) (err error) {
+// importOutput stores an output, unless named has something against it.
+func (s *Store) importOutput(out entry.OutputID, size int64, body io.Reader, named func() error) (err error) {
 	if err := s.failed("create", s.options.Dir); err != nil {
 		return err
 	}
@@ -85,6 +100,9 @@ func (s *Store) importOutput(out entry.OutputID, size int64, body io.Reader) (er
 	var got entry.OutputID
 	if h.Sum(got[:0]); got != out || n != size {
 		return &entry.MismatchError{Want: out, Got: got, WantSize: size, GotSize: n}
+	}
+	if err := named(); err != nil {
+		return err
 	}
 	if err := f.Close(); err != nil {
 		return err

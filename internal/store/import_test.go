@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -117,5 +118,38 @@ func TestActions(t *testing.T) {
 	s.Actions(context.Background(), func(entry.ActionID) bool { n++; return n < 7 })
 	if n != 7 {
 		t.Errorf("went on to %d", n)
+	}
+}
+
+// A body that says itself whose it is names its action when all of it has been read;
+// if that is refused, nothing is stored.
+func TestImportNamed(t *testing.T) {
+	for name, data := range map[string][]byte{"empty": {}, "large": body(2, 3*store.CopyBytes+1)} {
+		dir := t.TempDir()
+		s := store.Open(store.Options{Dir: dir})
+		defer s.Close()
+		read := bytes.NewReader(data)
+		refused := errors.New("refused")
+		var answer error = refused
+		named := func() (entry.ActionID, error) {
+			if read.Len() > 0 {
+				t.Errorf("%s: named with %d bytes unread", name, read.Len())
+			}
+			return actionID(1), answer
+		}
+		if err := s.ImportNamed(named, sha256.Sum256(data), int64(len(data)), time.Now(), read); !errors.Is(err, refused) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if files, err := filepath.Glob(filepath.Join(dir, "??", "*")); err != nil || len(files) != 0 {
+			t.Errorf("%s: a refused import has left %q, %v", name, files, err)
+		}
+		read.Reset(data)
+		answer = nil
+		if err := s.ImportNamed(named, sha256.Sum256(data), int64(len(data)), time.Now(), read); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := s.Get(actionID(1)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
