@@ -72,7 +72,7 @@ func buildBase(dir string) error {
 	module := filepath.Join(dir, "module")
 	for name, text := range map[string]string{
 		"go.mod":    "module example.com/base\n\ngo 1.24\n",
-		"m.go":      "package main\n\nimport (\n\t_ \"errors\"\n\t_ \"fmt\"\n\t_ \"os\"\n\t_ \"strings\"\n)\n\nfunc main() {}\n",
+		"m.go":      "package main\n\nimport (\n\t_ \"encoding/json\"\n\t_ \"errors\"\n\t_ \"fmt\"\n\t_ \"os\"\n\t_ \"strings\"\n)\n\nfunc main() {}\n",
 		"m_test.go": "package main\n\nimport \"testing\"\n\nfunc Test(t *testing.T) {}\n",
 	} {
 		if err := errors.Join(os.MkdirAll(module, 0o777), os.WriteFile(filepath.Join(module, name), []byte(text), 0o666)); err != nil {
