@@ -90,7 +90,7 @@ func goCommands(t *testing.T, toolchain string) (module string, run func(args ..
 		"go.mod":        "module example.com/tiny\n\ngo 1.24\n",
 		"main.go":       "package main\n\nimport \"example.com/tiny/sum\"\n\nfunc main() { println(sum.Sum(1, 2)) }\n",
 		"sum/sum.go":    "package sum\n\nfunc Sum(a, b int) int { return a + b }\n",
-		"sum/s_test.go": "package sum\n\nimport \"testing\"\n\nfunc TestSum(t *testing.T) {\n\tif Sum(1, 2) != 3 {\n\t\tt.Fatal()\n\t}\n}\n",
+		"sum/s_test.go": "package sum\n\nvar three = Sum(1, 2) // without package testing, which takes longer to compile than all else\n",
 	})
 	exe, err := os.Executable()
 	if err != nil {

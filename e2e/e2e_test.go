@@ -175,6 +175,7 @@ func TestScripts(t *testing.T) {
 func commands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	cmds := map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"module":  cmdModule,
+		"install": cmdInstall,
 		"replace": cmdReplace,
 		"age":     cmdAge,
 		"spawn8":  cmdSpawn8,
@@ -197,6 +198,25 @@ func cmdModule(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(strings.TrimSpace(string(out)))))
 	ts.Check(makeOlder(ts.MkAbs(args[1]), time.Hour))
+}
+
+// cmdInstall: install PATH@VERSION installs a program from the module proxy in
+// $WORK/bin, with the machine's own cache: it takes long, and is not what is tested.
+func cmdInstall(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: install PATH@VERSION")
+	}
+	ts.Check(install(ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "bin")), args...))
+}
+
+// install installs programs in a directory.
+func install(dir string, programs ...string) error {
+	cmd := exec.Command("go", append([]string{"install"}, programs...)...)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "GOCACHEPROG=", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("install %q: %w\n%s", programs, err, out)
+	}
+	return nil
 }
 
 // cmdReplace: replace OLD NEW DIR replaces text of the same length in every file
