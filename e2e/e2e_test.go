@@ -23,6 +23,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if from, ok := os.LookupEnv(fillFrom); ok {
+		if err := fill(from); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	testscript.Main(testMain{m}, map[string]func(){
 		"badprog":  badprog,
 		"toolexec": toolexec,
@@ -65,46 +72,6 @@ func buildLarder(dir string) error {
 		return fmt.Errorf("build another larder: %w\n%s", err, out)
 	}
 	return nil
-}
-
-// buildBase fills the GOCACHE that scripts begin with.
-func buildBase(dir string) error {
-	module := filepath.Join(dir, "module")
-	for name, text := range map[string]string{
-		"go.mod":    "module example.com/base\n\ngo 1.24\n",
-		"m.go":      "package main\n\nimport (\n\t_ \"encoding/json\"\n\t_ \"errors\"\n\t_ \"fmt\"\n\t_ \"os\"\n\t_ \"strings\"\n)\n\nfunc main() {}\n",
-		"m_test.go": "package main\n\nimport \"testing\"\n\nfunc Test(t *testing.T) {}\n",
-	} {
-		if err := errors.Join(os.MkdirAll(module, 0o777), os.WriteFile(filepath.Join(module, name), []byte(text), 0o666)); err != nil {
-			return err
-		}
-	}
-	cmd := exec.Command("go", "test", ".")
-	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "GOCACHE="+filepath.Join(dir, "base"), "GOCACHEPROG=", "GOFLAGS=-buildvcs=false", "GOENV=off", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the commonest packages: %w\n%s", err, out)
-	}
-	return nil
-}
-
-// linkBase has a GOCACHE begin with what buildBase has made. The files are shared:
-// the go command and Larder replace files, and never write to them.
-func linkBase(cache string) error {
-	base := filepath.Join(os.Getenv("LARDER_E2E_BIN"), "base")
-	return filepath.WalkDir(base, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(cache, strings.TrimPrefix(path, base))
-		switch {
-		case d.IsDir():
-			return os.MkdirAll(to, 0o777)
-		case strings.HasSuffix(path, "-a"), strings.HasSuffix(path, "-d"):
-			return os.Link(path, to)
-		}
-		return nil
-	})
 }
 
 // goEnv asks the go command of the machine, in whose module cache scripts work.
