@@ -6,6 +6,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +22,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+// moduleCacheFlag has toolchains and modules unpacked just before scripts use them.
+var moduleCacheFlag = flag.String("modcache", "", "scripts have the module cache in this `directory`, which may be an empty one; by default the machine's")
 
 func TestMain(m *testing.M) {
 	if from, ok := os.LookupEnv(fillFrom); ok {
@@ -88,7 +92,7 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the scripts build the standard library again and again")
 	}
-	moduleCache, proxy, sumdb, goroot := goEnv(t, "GOMODCACHE"), goEnv(t, "GOPROXY"), goEnv(t, "GOSUMDB"), goEnv(t, "GOROOT")
+	moduleCache, proxy, sumdb, goroot := cmp.Or(*moduleCacheFlag, goEnv(t, "GOMODCACHE")), goEnv(t, "GOPROXY"), goEnv(t, "GOSUMDB"), goEnv(t, "GOROOT")
 	deploy, err := filepath.Abs("../deploy")
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +133,7 @@ func TestScripts(t *testing.T) {
 			}
 			if toolchain, ok := strings.CutPrefix(cond, "toolchain:"); ok {
 				cmd := exec.Command("go", "version")
-				cmd.Env = append(os.Environ(), "GOTOOLCHAIN="+toolchain)
+				cmd.Env = append(os.Environ(), "GOTOOLCHAIN="+toolchain, "GOMODCACHE="+moduleCache)
 				return cmd.Run() == nil, nil // fetched through the module proxy if need be
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
