@@ -380,6 +380,7 @@ func TestDashboard(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds, and browses")
 	}
+	t.Parallel() // it mostly waits
 	b := openBrowser(t)
 	s := startTeamServer(t)
 	trusted, pr := pastDay(time.Now())

@@ -92,6 +92,7 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the scripts build the standard library again and again")
 	}
+	t.Parallel() // with the tests beside it, not only its scripts with each other
 	moduleCache, proxy, sumdb, goroot := cmp.Or(*moduleCacheFlag, goEnv(t, "GOMODCACHE")), goEnv(t, "GOPROXY"), goEnv(t, "GOSUMDB"), goEnv(t, "GOROOT")
 	deploy, err := filepath.Abs("../deploy")
 	if err != nil {
