@@ -19,7 +19,7 @@ cacheprog                -
 cacheprogtest            cacheprog
 cmd/larder               cacheprog cacheprogtest internal/bench internal/cli internal/config internal/content internal/doctor internal/entry internal/explain internal/folder internal/gocommand internal/helper internal/native internal/session internal/stats internal/store internal/touch golang.org/x/sys/unix
 cmd/larderd              internal/agent internal/bench internal/body internal/cli internal/config internal/entry internal/faulttest internal/fresh internal/remote internal/server internal/server/auth internal/server/disk internal/session internal/store internal/tracing golang.org/x/crypto/acme golang.org/x/crypto/acme/autocert golang.org/x/net/netutil
-e2e                      internal/entry internal/faulttest internal/tracing/tracingtest
+e2e                      internal/entry internal/faulttest internal/store internal/tracing/tracingtest
 e2e/soak                 internal/soak
 internal/agent           internal/body internal/content internal/entry internal/filelock internal/linked internal/manifest internal/remote internal/session internal/stats internal/store internal/tracing golang.org/x/sync/semaphore
 internal/bench           -

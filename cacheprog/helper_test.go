@@ -1,6 +1,7 @@
 package cacheprog_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/gob"
@@ -44,11 +45,15 @@ func dirProgram() error {
 	return cacheprog.Serve(context.Background(), in, out, &dirCache{dir: os.Getenv("CACHEPROG_TEST_DIR"), log: os.Getenv("CACHEPROG_TEST_LOG")}, nil)
 }
 
+// indexStart is what the index of a package begins with (cmd/go/internal/modindex/write.go and read.go, indexVersion).
+const indexStart = "go index v"
+
 // A dirCache is a handler on a directory: an action's file holds its Entry.
 type dirCache struct {
 	dir, log     string
 	hits, misses counter
 	puts         counter
+	indexes      counter // puts of what was not there, and is the index of a module's package
 }
 
 func (c *dirCache) Get(ctx context.Context, id cacheprog.ActionID) (cacheprog.Entry, error) {
@@ -67,15 +72,22 @@ func (c *dirCache) Get(ctx context.Context, id cacheprog.ActionID) (cacheprog.En
 
 func (c *dirCache) Put(ctx context.Context, p cacheprog.Put) (string, error) {
 	c.puts.inc()
+	path := filepath.Join(c.dir, "a-"+p.ActionID.String())
+	body := bufio.NewReader(p.Body)
+	if start, _ := body.Peek(len(indexStart)); string(start) == indexStart {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			c.indexes.inc()
+		}
+	}
 	e := cacheprog.Entry{OutputID: p.OutputID, Size: p.Size, Time: time.Now(), DiskPath: filepath.Join(c.dir, "o-"+p.OutputID.String())}
-	if err := c.write(e.DiskPath, p.Body); err != nil {
+	if err := c.write(e.DiskPath, body); err != nil {
 		return "", err
 	}
 	var data bytes.Buffer
 	if err := gob.NewEncoder(&data).Encode(e); err != nil {
 		return "", err
 	}
-	return e.DiskPath, c.write(filepath.Join(c.dir, "a-"+p.ActionID.String()), &data)
+	return e.DiskPath, c.write(path, &data)
 }
 
 func (c *dirCache) write(path string, r io.Reader) error {
@@ -94,7 +106,7 @@ func (c *dirCache) Close(ctx context.Context) error {
 	if c.log == "" {
 		return nil
 	}
-	return os.WriteFile(c.log, fmt.Appendf(nil, "%d hits, %d misses, %d puts", c.hits.n.Load(), c.misses.n.Load(), c.puts.n.Load()), 0o666)
+	return os.WriteFile(c.log, fmt.Appendf(nil, "%d hits, %d misses, %d puts, %d of them new indexes", c.hits.n.Load(), c.misses.n.Load(), c.puts.n.Load(), c.indexes.n.Load()), 0o666)
 }
 
 // A counter counts.

@@ -29,10 +29,8 @@ func TestACME(t *testing.T) {
 	}
 	t.Parallel()
 	dir := t.TempDir()
-	install := exec.Command("go", "install", strings.Replace(pebble, "@", "/cmd/pebble@", 1), strings.Replace(pebble, "@", "/cmd/pebble-challtestsrv@", 1))
-	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "GOCACHEPROG=", "CGO_ENABLED=0")
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("install pebble: %v\n%s", err, out)
+	if err := install(dir, strings.Replace(pebble, "@", "/cmd/pebble@", 1), strings.Replace(pebble, "@", "/cmd/pebble-challtestsrv@", 1)); err != nil {
+		t.Fatal(err)
 	}
 	const host = "larder.example.com"
 	if err := makeCertificate(filepath.Join(dir, "directory")); err != nil {

@@ -92,14 +92,14 @@ func (s *teamServer) start(listen string) {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for range 3000 {
+	for limit := time.Now().Add(startLimit); time.Now().Before(limit); {
 		if data, err := os.ReadFile(addr); err == nil {
 			s.url = "http://" + strings.TrimSpace(string(data))
 			return
 		}
 		time.Sleep(10 * time.Millisecond) // the file is the sign
 	}
-	s.t.Fatal("the server does not listen after 30 s")
+	s.t.Fatalf("the server does not listen after %v", startLimit)
 }
 
 func (s *teamServer) stop() {
@@ -301,7 +301,7 @@ func eval[T any](b *tab, script string) (v T) {
 // until waits until an expression is true.
 func (b *tab) until(script string) {
 	b.t.Helper()
-	limit, cancel := context.WithTimeout(b, 40*time.Second)
+	limit, cancel := context.WithTimeout(b, 2*time.Minute)
 	defer cancel()
 	if err := chromedp.Run(limit, chromedp.Poll(script, nil, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0))); err != nil {
 		b.t.Fatalf("%s: %v; the page is\n%s", script, err, eval[string](b, `document.body.innerText`))
@@ -380,6 +380,7 @@ func TestDashboard(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds, and browses")
 	}
+	t.Parallel() // it mostly waits
 	b := openBrowser(t)
 	s := startTeamServer(t)
 	trusted, pr := pastDay(time.Now())

@@ -6,6 +6,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,7 +23,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// moduleCacheFlag has toolchains and modules unpacked just before scripts use them.
+var moduleCacheFlag = flag.String("modcache", "", "scripts have the module cache in this `directory`, which may be an empty one; by default the machine's")
+
 func TestMain(m *testing.M) {
+	if from, ok := os.LookupEnv(fillFrom); ok {
+		if err := fill(from); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	testscript.Main(testMain{m}, map[string]func(){
 		"badprog":  badprog,
 		"toolexec": toolexec,
@@ -67,46 +78,6 @@ func buildLarder(dir string) error {
 	return nil
 }
 
-// buildBase fills the GOCACHE that scripts begin with.
-func buildBase(dir string) error {
-	module := filepath.Join(dir, "module")
-	for name, text := range map[string]string{
-		"go.mod":    "module example.com/base\n\ngo 1.24\n",
-		"m.go":      "package main\n\nimport (\n\t_ \"errors\"\n\t_ \"fmt\"\n\t_ \"os\"\n\t_ \"strings\"\n)\n\nfunc main() {}\n",
-		"m_test.go": "package main\n\nimport \"testing\"\n\nfunc Test(t *testing.T) {}\n",
-	} {
-		if err := errors.Join(os.MkdirAll(module, 0o777), os.WriteFile(filepath.Join(module, name), []byte(text), 0o666)); err != nil {
-			return err
-		}
-	}
-	cmd := exec.Command("go", "test", ".")
-	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "GOCACHE="+filepath.Join(dir, "base"), "GOCACHEPROG=", "GOFLAGS=-buildvcs=false", "GOENV=off", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the commonest packages: %w\n%s", err, out)
-	}
-	return nil
-}
-
-// linkBase has a GOCACHE begin with what buildBase has made. The files are shared:
-// the go command and Larder replace files, and never write to them.
-func linkBase(cache string) error {
-	base := filepath.Join(os.Getenv("LARDER_E2E_BIN"), "base")
-	return filepath.WalkDir(base, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(cache, strings.TrimPrefix(path, base))
-		switch {
-		case d.IsDir():
-			return os.MkdirAll(to, 0o777)
-		case strings.HasSuffix(path, "-a"), strings.HasSuffix(path, "-d"):
-			return os.Link(path, to)
-		}
-		return nil
-	})
-}
-
 // goEnv asks the go command of the machine, in whose module cache scripts work.
 func goEnv(t testing.TB, name string) string {
 	t.Helper()
@@ -121,7 +92,8 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the scripts build the standard library again and again")
 	}
-	moduleCache, proxy, sumdb, goroot := goEnv(t, "GOMODCACHE"), goEnv(t, "GOPROXY"), goEnv(t, "GOSUMDB"), goEnv(t, "GOROOT")
+	t.Parallel() // with the tests beside it, not only its scripts with each other
+	moduleCache, proxy, sumdb, goroot := cmp.Or(*moduleCacheFlag, goEnv(t, "GOMODCACHE")), goEnv(t, "GOPROXY"), goEnv(t, "GOSUMDB"), goEnv(t, "GOROOT")
 	deploy, err := filepath.Abs("../deploy")
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +136,7 @@ func TestScripts(t *testing.T) {
 			}
 			if toolchain, ok := strings.CutPrefix(cond, "toolchain:"); ok {
 				cmd := exec.Command("go", "version")
-				cmd.Env = append(os.Environ(), "GOTOOLCHAIN="+toolchain)
+				cmd.Env = append(os.Environ(), "GOTOOLCHAIN="+toolchain, "GOMODCACHE="+moduleCache)
 				return cmd.Run() == nil, nil // fetched through the module proxy if need be
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
@@ -177,6 +149,7 @@ func TestScripts(t *testing.T) {
 func commands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	cmds := map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"module":  cmdModule,
+		"install": cmdInstall,
 		"replace": cmdReplace,
 		"age":     cmdAge,
 		"spawn8":  cmdSpawn8,
@@ -199,6 +172,25 @@ func cmdModule(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(strings.TrimSpace(string(out)))))
 	ts.Check(makeOlder(ts.MkAbs(args[1]), time.Hour))
+}
+
+// cmdInstall: install PATH@VERSION installs a program from the module proxy in
+// $WORK/bin, with the machine's own cache: it takes long, and is not what is tested.
+func cmdInstall(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: install PATH@VERSION")
+	}
+	ts.Check(install(ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "bin")), args...))
+}
+
+// install installs programs in a directory.
+func install(dir string, programs ...string) error {
+	cmd := exec.Command("go", append([]string{"install"}, programs...)...)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "GOCACHEPROG=", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("install %q: %w\n%s", programs, err, out)
+	}
+	return nil
 }
 
 // cmdReplace: replace OLD NEW DIR replaces text of the same length in every file

@@ -74,6 +74,10 @@ func scriptCommand(ts *testscript.TestScript, name string, args ...string) *exec
 	return cmd
 }
 
+// startLimit is how long a process may take to start or to end, on a machine that is
+// busy, too.
+const startLimit = 2 * time.Minute
+
 // cmdServer: server DIR [FLAG...] starts a team server that keeps its entries in
 // DIR, or starts it again at the same address, and makes it the remote.
 func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
@@ -102,7 +106,7 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 		cmd.Process.Kill()
 		<-ended
 	})
-	limit := time.After(30 * time.Second)
+	limit := time.After(startLimit)
 	for {
 		address, err := os.ReadFile(dir + ".addr")
 		if err == nil {
@@ -118,7 +122,7 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 			data, _ := os.ReadFile(dir + ".log")
 			ts.Fatalf("the server has ended:\n%s", data)
 		case <-limit:
-			ts.Fatalf("the server does not listen after 30 s")
+			ts.Fatalf("the server does not listen after %v", startLimit)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -179,7 +183,7 @@ func stopProcess(ts *testscript.TestScript, pidText string, kill bool) {
 		signal = os.Kill
 	}
 	ts.Check(process.Signal(signal))
-	for range 2000 {
+	for limit := time.Now().Add(startLimit); time.Now().Before(limit); {
 		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(data), ") Z ") {
 			return
 		}

@@ -23,7 +23,7 @@ func cmdServed(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 3 {
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(args[2])))
 	}
-	const tries, pause = 300, 100 * time.Millisecond // reports come within seconds
+	const tries, pause = 1200, 100 * time.Millisecond // reports come within seconds, but on a busy machine
 	var body []byte
 	for range tries {
 		resp, err := http.DefaultClient.Do(req)

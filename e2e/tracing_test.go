@@ -70,7 +70,7 @@ func cmdTraced(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return false
 	}
-	_, err := c.Wait(20*time.Second, func(s tracingtest.Span) bool {
+	_, err := c.Wait(2*time.Minute, func(s tracingtest.Span) bool {
 		for key, pattern := range want {
 			if !pattern.MatchString(s.Attributes[key]) {
 				return false

@@ -425,7 +425,7 @@ func TestFaults(t *testing.T) {
 			begin := time.Now()
 			c := m.connect(tm, key, nil)
 			have := m.getAll(c, 0, some)
-			if took := time.Since(begin); took > 30*time.Second {
+			if took := time.Since(begin); took > 2*time.Minute { // on a machine that is busy, too
 				t.Errorf("took %v", took)
 			}
 			t.Logf("%d of %d in %v", have, some, time.Since(begin))
@@ -484,7 +484,7 @@ func TestFlushHangs(t *testing.T) {
 	if err != nil || r.Queued != 1 || !strings.Contains(r.Problem, remote.ErrStalled.Error()) {
 		t.Errorf("flush: %+v, %v", r, err)
 	}
-	if took := time.Since(begin); took > 30*time.Second {
+	if took := time.Since(begin); took > 2*time.Minute { // on a machine that is busy, too
 		t.Errorf("took %v", took)
 	}
 	tm.proxy.SetFault(faulttest.Fault{})

@@ -56,7 +56,7 @@ func TestReports(t *testing.T) {
 	m := startMachine(t)
 	m.leave(tm.url, "by-itself")
 	m.leave(other.URL, "unwanted")
-	for limit := time.Now().Add(20 * time.Second); m.place.HasNotices() && time.Now().Before(limit); {
+	for limit := time.Now().Add(2 * time.Minute); m.place.HasNotices() && time.Now().Before(limit); {
 		time.Sleep(10 * time.Millisecond) // the agent looks every two seconds
 	}
 	if got := tm.projects(); len(got) != 1 || got[0] != "by-itself" || asked.Load() != 1 || m.place.HasNotices() {

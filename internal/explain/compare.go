@@ -28,7 +28,7 @@ func compareInputs(a *Action, s seen, goVersion string) (changes []change) {
 		changes = append(changes, change{input: input{key: key, dep: old[key].dep}, was: old[key].value, had: true})
 	}
 	for i := range changes {
-		changes[i].put(a.Kind)
+		changes[i].put(a.Kind, a.Package)
 	}
 	return summarize(changes)
 }

@@ -68,6 +68,17 @@ func TestChangesInWords(t *testing.T) {
 	}
 }
 
+// Which module's version is another is said wherever the module cache is.
+func TestModuleInWords(t *testing.T) {
+	for _, pkg := range []string{"github.com/Big/mod/sub", "github.com/Big/mod", "github.com/Big/mod [other.test]"} {
+		const was, is, want = "dir /tmp/cache/github.com/!big/mod@v1.0.0/sub", "dir /tmp/cache/github.com/!big/mod@v1.1.0/sub", "module github.com/Big/mod: v1.0.0 became v1.1.0"
+		answer := explain.Explain(missed(recording(build(pkg, was)), build(pkg, is)))
+		if len(answer.Causes) != 1 || answer.Causes[0].What != want {
+			t.Errorf("%s: %+v, want %q", pkg, answer.Causes, want)
+		}
+	}
+}
+
 func TestTestsInWords(t *testing.T) {
 	const file, later, longer = "4 1a4 2026-01-02 03:04:05 +0000 UTC false", "4 1a4 2026-01-03 03:04:05 +0000 UTC false", "5 1a4 2026-01-03 03:04:05 +0000 UTC false"
 	const dir, listed = "4096 800001ed 2026-01-02 03:04:05 +0000 UTC true and sha256:aa", "4096 800001ed 2026-01-02 03:04:05 +0000 UTC true and sha256:bb"

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -130,8 +131,8 @@ type change struct {
 	has     bool // it is there
 }
 
-// put says in words what a change is, of an action of the kind given.
-func (c *change) put(kind string) {
+// put says in words what a change is, of a package's action of the kind given.
+func (c *change) put(kind, pkg string) {
 	class, name, _ := strings.Cut(c.input.key, " ")
 	switch {
 	case kind == Test && (class == "open" || class == "stat" || class == "chdir"):
@@ -143,7 +144,7 @@ func (c *change) put(kind string) {
 	case class == "file":
 		c.what, c.own = "file "+name+" "+c.verb("is new", "is gone", "changed", ""), true
 	case class == "dir":
-		c.directory()
+		c.directory(pkg)
 	case class == "trimpath":
 		c.what = "-trimpath is " + c.verb("given, and was not", "not given, and was", "given", "")
 	case class == "go":
@@ -225,7 +226,7 @@ func (c *change) became(what string) string {
 
 // directory says which part of the package's directory changed: a module's
 // version, or where the checkout is.
-func (c *change) directory() {
+func (c *change) directory(pkg string) {
 	if !c.had || !c.has {
 		c.what = "the directory's name is " + c.verb("part of the result, and was not", "not part of the result, and was", "", "") + ", as with -trimpath"
 		return
@@ -234,7 +235,7 @@ func (c *change) directory() {
 	wasModule, wasVersion, oldOK := moduleVersion(was)
 	isModule, isVersion, newOK := moduleVersion(is)
 	if oldOK && newOK && wasModule == isModule {
-		c.what = fmt.Sprintf("module %s: %s became %s", pathOfModule(isModule), wasVersion, isVersion)
+		c.what = fmt.Sprintf("module %s: %s became %s", pathOfModule(isModule, pkg), wasVersion, isVersion)
 		c.version = true
 		return
 	}
@@ -261,12 +262,32 @@ func moduleVersion(dir string) (module, version string, ok bool) {
 	return dir[:i], version, true
 }
 
-// pathOfModule is the module's path from its directory in the module cache.
-func pathOfModule(dir string) string {
+// pathOfModule is a module's path from its directory, wherever the module cache is,
+// and that of one of its packages. In directories a capital is an exclamation mark and
+// a small letter (golang.org/x/mod/module, EscapePath).
+func pathOfModule(dir, pkg string) string {
+	pkg, _, _ = strings.Cut(pkg, " ") // what is compiled for a test has its name behind it
+	for p := pkg; p != "." && p != "/"; p = path.Dir(p) {
+		if strings.HasSuffix(dir, "/"+escapeCapitals(p)) {
+			return p
+		}
+	}
 	if i := strings.Index(dir, "/pkg/mod/"); i >= 0 {
 		return dir[i+len("/pkg/mod/"):]
 	}
 	return dir
+}
+
+func escapeCapitals(p string) string {
+	var b strings.Builder
+	for _, c := range p {
+		if 'A' <= c && c <= 'Z' {
+			b.WriteByte('!')
+			c += 'a' - 'A'
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 // fileRead says what of a file's state changed that a test has opened or looked at.

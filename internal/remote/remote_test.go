@@ -113,7 +113,7 @@ func TestStall(t *testing.T) {
 	if _, err := s.Next(); !errors.Is(err, remote.ErrStalled) {
 		t.Errorf("half an answer: %v", err)
 	}
-	if took := time.Since(begin); took > 3*(remote.StartLimit+remote.StallLimit) {
+	if took := time.Since(begin); took > time.Minute { // on a machine that is busy, too
 		t.Errorf("took %v", took)
 	}
 }

@@ -23,14 +23,15 @@ import (
 type keeper struct {
 	client *remote.Client
 	codec  *body.Codec
+	limit  time.Duration // of a put
 }
 
 func (k keeper) Put(h entry.Header, plain []byte) error {
 	out := h.OutputID
 	size := h.Size
 	stored := k.codec.Pack(&h, plain, nil)
-	h.OutputID, h.Size = out, size                                          // as it was said to be, right or wrong
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // nobody waits for it
+	h.OutputID, h.Size = out, size // as it was said to be, right or wrong
+	ctx, cancel := context.WithTimeout(context.Background(), k.limit)
 	defer cancel()
 	n, refused, err := k.client.Put(ctx, func(w *entry.StreamWriter) error {
 		return w.Entry(&h, bytes.NewReader(stored))
@@ -72,7 +73,7 @@ func (k keeper) Get(id entry.ActionID) (h entry.Header, plain []byte, err error)
 }
 
 // through is a client of the server behind address.
-func through(t *testing.T, address string) (entrytest.Keeper, func()) {
+func through(t *testing.T, address string, limit time.Duration) (entrytest.Keeper, func()) {
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("main"), 0o600); err != nil {
 		t.Fatal(err)
@@ -81,12 +82,14 @@ func through(t *testing.T, address string) (entrytest.Keeper, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keeper{c, body.NewCodec()}, c.Close
+	return keeper{c, body.NewCodec(), limit}, c.Close
 }
 
 func TestSuite(t *testing.T) {
 	s := start(t, disk.Options{})
-	entrytest.Run(t, func(t *testing.T) (entrytest.Keeper, func()) { return through(t, s.Listener.Addr().String()) }, entrytest.Options{})
+	entrytest.Run(t, func(t *testing.T) (entrytest.Keeper, func()) {
+		return through(t, s.Listener.Addr().String(), time.Minute)
+	}, entrytest.Options{})
 }
 
 // Whatever the network does, a client gets what was put, or an error.
@@ -121,6 +124,7 @@ func TestSuiteFaults(t *testing.T) {
 		})
 	}
 	faults = append(faults, entrytest.Fault{Name: "nobody there", On: p.Down, Off: func() { p.Up() }})
-	entrytest.RunFaults(t, func(t *testing.T) (entrytest.Keeper, func()) { return through(t, p.Addr()) },
+	const limit = 3 * time.Second // what hangs is waited for
+	entrytest.RunFaults(t, func(t *testing.T) (entrytest.Keeper, func()) { return through(t, p.Addr(), limit) },
 		faults, func(string) bool { return false })
 }

@@ -30,29 +30,50 @@ type Notice struct {
 func (p Place) outbox() string  { return p.Dir + string(os.PathSeparator) + "reports" }
 func (p Place) sending() string { return p.outbox() + ".sending" }
 
+// leaveTries is how often a notice is written to an outbox that the agent sets aside
+// meanwhile: far more often than it ever is.
+const leaveTries = 100
+
 // Leave adds a notice to the outbox, in one write. In a full one it is dropped.
 func (p Place) Leave(n Notice) error {
 	line, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("encode report: %w", err)
 	}
+	line = append(line, '\n')
+	for range leaveTries {
+		if kept, err := p.leave(line); kept || err != nil {
+			return err
+		}
+	}
+	return errors.New("leave a report: the outbox is set aside again and again")
+}
+
+// leave writes a line, and reports whether it is sure to be read: the agent may have
+// set the file aside and read it while it was open here. Then the line is written
+// once more; to the server a report that comes twice is one.
+func (p Place) leave(line []byte) (kept bool, err error) {
 	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE
 	f, err := os.OpenFile(p.outbox(), flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := p.Make(); err != nil {
-			return err
+			return false, err
 		}
 		f, err = os.OpenFile(p.outbox(), flags, 0o600)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Size() >= outboxBytesMax {
-		return err
+	info, err := f.Stat()
+	if err != nil || info.Size() >= outboxBytesMax {
+		return true, err
 	}
-	_, err = f.Write(append(line, '\n'))
-	return err
+	if _, err := f.Write(line); err != nil {
+		return false, err
+	}
+	now, err := os.Stat(p.outbox())
+	return err == nil && os.SameFile(info, now), nil
 }
 
 // HasNotices reports whether there is anything in the outbox.
@@ -90,9 +111,7 @@ func (p Place) SetAside() ([]Notice, error) {
 	return notices, nil
 }
 
-// Sent keeps those of the notices set aside that are left. (A helper may have
-// opened the file before it was set aside, and written to it after it was read;
-// what it wrote is lost, which is one line of a dashboard.)
+// Sent keeps those of the notices set aside that are left.
 func (p Place) Sent(left []Notice) error {
 	if len(left) == 0 {
 		return os.Remove(p.sending())

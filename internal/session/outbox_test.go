@@ -1,8 +1,11 @@
 package session_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,5 +75,51 @@ func TestOutbox(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(p.Dir, "reports")); err != nil || info.Size() > 520<<10 {
 		t.Errorf("an outbox of %v bytes, %v", info.Size(), err)
+	}
+}
+
+// What is left while the agent sets aside and sends is not lost.
+func TestOutboxMeanwhile(t *testing.T) {
+	p := place(t)
+	const writers, each = 8, 50 // less than fills it
+	var writing sync.WaitGroup
+	for range writers {
+		writing.Add(1)
+		go func() {
+			defer writing.Done()
+			for range each {
+				if err := p.Leave(notice("one")); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	written := make(chan struct{})
+	go func() {
+		writing.Wait()
+		close(written)
+	}()
+	read := make(map[string]bool)
+	for last := false; !last; {
+		select {
+		case <-written:
+			last = true
+		default:
+		}
+		for range 2 { // what was set aside, and the rest
+			notices, err := p.SetAside()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range notices {
+				read[n.Report.ID] = true
+			}
+			if err := p.Sent(nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(read) != writers*each {
+		t.Errorf("%d of %d are read", len(read), writers*each)
 	}
 }

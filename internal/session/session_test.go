@@ -245,7 +245,7 @@ func TestBadAgents(t *testing.T) {
 			if c.Get(context.Background(), entry.ActionID{1}) || c.Get(context.Background(), entry.ActionID{2}) {
 				t.Error("it is there")
 			}
-			if took := time.Since(begin); took > 3*session.Silence {
+			if took := time.Since(begin); took > time.Minute { // on a machine that is busy, too
 				t.Errorf("took %v", took)
 			}
 			if c.Err() == nil {

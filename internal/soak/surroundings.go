@@ -41,23 +41,7 @@ func surroundings() []Fault {
 			}, nil
 		}},
 	}
-	if os.Geteuid() != 0 {
-		return faults
-	}
-	return append(faults,
-		Fault{Part: "surroundings", Name: "the first caller was in another network", Begin: func(ctx context.Context, _ *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
-			return nothing, m.elsewhere(ctx, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
-		}},
-		Fault{Part: "surroundings", Name: "another user builds here", Begin: func(ctx context.Context, l *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
-			const another = 12345
-			path, err := os.MkdirTemp("", "larder-soak-user-")
-			if err != nil {
-				return nil, err
-			}
-			err = errors.Join(os.Chown(path, another, -1), m.elsewhere(ctx, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: another}}, "HOME=/", "XDG_CACHE_HOME=", "GOPATH="+path, "TMPDIR="+path))
-			return func() error { return os.RemoveAll(path) }, err
-		}},
-	)
+	return append(faults, othersSurroundings()...)
 }
 
 // behind has what a liar does happen between this machine and the server. It stays

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -49,8 +50,8 @@ type tx struct {
 // before it.
 //
 // It does not wait for a disk that is full to the last byte, nor for one that
-// has failed; the change may then be made later, or not. Fill must not refer to
-// what its caller changes after an error.
+// has failed; the change may then be made later, or not, but never after one that is
+// asked for later. Fill must not refer to what its caller changes after an error.
 func (s *Store) write(durable bool, fill func(*tx) error) error {
 	if err := s.guard.failure(); err != nil {
 		return err
@@ -60,17 +61,24 @@ func (s *Store) write(durable bool, fill func(*tx) error) error {
 		return ErrFull // the ones before it are still waiting
 	}
 	done := make(chan error, 1)
+	var abandoned atomic.Bool // then it is not made after what is asked for next
 	s.waiting.Add(1)
 	s.writes.Add(1)
 	go func() {
 		defer s.writes.Done()
 		defer s.waiting.Add(-1)
-		done <- s.writeNow(durable, fill)
+		done <- s.writeNow(durable, func(t *tx) error {
+			if abandoned.Load() {
+				return ErrFull
+			}
+			return fill(t)
+		})
 	}()
 	select {
 	case err := <-done:
 		return full(err)
 	case <-stuck:
+		abandoned.Store(true)
 		return fmt.Errorf("write the index: %w", ErrFull)
 	case <-s.guard.failed:
 		return s.guard.failure()

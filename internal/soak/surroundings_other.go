@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package soak
+
+// othersSurroundings are none that can be made here.
+func othersSurroundings() []Fault { return nil }
