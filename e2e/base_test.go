@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +99,8 @@ func linkBase(cache string) error {
 		}
 		to := filepath.Join(cache, strings.TrimPrefix(path, base))
 		switch {
+		case d.IsDir() && d.Name() == "larder":
+			return fs.SkipDir // Larder has never been where a script begins
 		case d.IsDir():
 			return os.MkdirAll(to, 0o777)
 		case strings.HasSuffix(path, "-a"), strings.HasSuffix(path, "-d"):

@@ -396,7 +396,7 @@ func TestOneEntryRefused(t *testing.T) {
 		t.Errorf("the next job: %+v", r)
 	}
 	b.refuse.Store(nil)
-	if r, _ := m.flushAll(tm); r.Queued != 0 || r.Uploaded != 22 {
+	if r, _ := m.flush(); r.Queued != 0 || r.Uploaded != 22 { // an upload may have begun before
 		t.Errorf("when it has passed: %+v", r)
 	}
 }
@@ -472,7 +472,7 @@ func TestAskedOnceForAllJobs(t *testing.T) {
 		t.Errorf("flush: %+v; %d requests", r, b.asked.Load())
 	}
 	b.refuse.Store(nil)
-	if r, _ := m.flushAll(tm); r.Queued != 0 || r.Uploaded != jobs {
+	if r, _ := m.flush(); r.Queued != 0 || r.Uploaded != jobs {
 		t.Errorf("afterwards: %+v", r)
 	}
 }
@@ -541,7 +541,7 @@ func TestCutOffForSize(t *testing.T) {
 		t.Errorf("pull: %+v, %v", r, err)
 	}
 	b.refuse.Store(nil)
-	if r, _ := m.flushAll(tm); r.Queued != 0 || r.Uploaded != some+1 {
-		t.Errorf("flush: %+v", r)
+	if r, err := m.flush(); err != nil || r.Queued != 0 || r.Uploaded != some+1 { // an upload may have begun before
+		t.Errorf("flush: %+v, %v", r, err)
 	}
 }

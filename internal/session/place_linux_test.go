@@ -338,7 +338,7 @@ func TestSilentUntilItListens(t *testing.T) {
 		t.Error("not silent, when there is none")
 	}
 	now := time.Now().Add(time.Second)
-	l = listen()
+	defer listen().Close()
 	if err := os.Chtimes(p.Runs()[0].Socket(), now, now); err != nil {
 		t.Fatal(err)
 	}
