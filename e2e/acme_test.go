@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/larder-build/larder/internal/faulttest"
 )
 
 // pebble is Let's Encrypt's authority for tests.
@@ -185,18 +187,9 @@ func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
 // freePort is an address on loopback where nothing listens.
 func freePort(t *testing.T) string {
 	t.Helper()
-	address, err := freeAddress()
+	address, err := faulttest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return address
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -5,22 +5,20 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/larder-build/larder/internal/entry"
+	"github.com/larder-build/larder/internal/faulttest"
 	"github.com/larder-build/larder/internal/manifest"
 	"github.com/larder-build/larder/internal/remote"
 )
@@ -28,20 +26,9 @@ import (
 // needNginx demands nginx: without it, a machine that has none skips.
 const needNginx = "LARDER_NEED_NGINX"
 
-// nginxPath finds nginx, which distributions install where users do not look; "" is
-// none.
-func nginxPath() string {
-	for _, name := range []string{"nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
-}
-
 // hasNginx is the condition of scripts that want it.
 func hasNginx() (bool, error) {
-	if nginxPath() != "" {
+	if faulttest.NginxPath() != "" {
 		return true, nil
 	}
 	if os.Getenv(needNginx) != "" {
@@ -50,19 +37,12 @@ func hasNginx() (bool, error) {
 	return false, nil
 }
 
-// nginxDefaults is what people begin with.
-const nginxDefaults = `server {
-	listen LISTEN;
-	location / { proxy_pass http://TARGET; }
-}
-`
-
 // nginxConf returns a server of nginx's configuration before target: "defaults";
 // "recommended", which is deploy/nginx/larder.conf; or that "cleartext". tls is the
 // name of a certificate's files.
 func nginxConf(kind, listen, target, certificate string) (string, error) {
 	if kind == "defaults" {
-		return strings.NewReplacer("LISTEN", listen, "TARGET", target).Replace(nginxDefaults), nil
+		return faulttest.NginxDefaults(listen, target), nil
 	}
 	data, err := os.ReadFile("../deploy/nginx/larder.conf")
 	if err != nil {
@@ -90,56 +70,6 @@ func nginxConf(kind, listen, target, certificate string) (string, error) {
 	return conf, nil
 }
 
-// startNginx starts nginx with a server in its configuration, and returns what ends
-// it once that listens at url.
-func startNginx(dir, conf, url string) (stop func(), err error) {
-	user := ""
-	if os.Geteuid() == 0 {
-		user = "user root root;" // else its processes may not read the test's files
-	}
-	temporary := ""
-	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		temporary += name + "_temp_path " + filepath.Join(dir, name) + ";\n"
-	}
-	log := filepath.Join(dir, "error.log")
-	whole := fmt.Sprintf("daemon off; worker_processes 2; %s pid %s; error_log %s;\nevents {}\nhttp {\naccess_log off;\n%s%s}\n",
-		user, filepath.Join(dir, "pid"), log, temporary, conf)
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(file, []byte(whole), 0o666); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(nginxPath(), "-e", log, "-c", file)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	stop = sync.OnceFunc(func() {
-		cmd.Process.Signal(os.Interrupt) // its processes end with it
-		cmd.Wait()
-	})
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
-	defer client.CloseIdleConnections()
-	for range 1000 {
-		resp, err := client.Get(url + "/healthz")
-		if err == nil {
-			resp.Body.Close()
-			switch {
-			case strings.HasPrefix(url, "https:") && resp.ProtoMajor != 2:
-				stop()
-				return nil, fmt.Errorf("it speaks %s", resp.Proto)
-			case resp.StatusCode == http.StatusOK:
-				return stop, nil
-			}
-		}
-		time.Sleep(10 * time.Millisecond) // its answer is the sign
-	}
-	stop()
-	said, _ := os.ReadFile(log)
-	return nil, fmt.Errorf("nginx does not answer after 10 s: %s", said)
-}
-
 // cmdNginx: nginx KIND [CERTIFICATE] puts nginx before the remote, and makes that the
 // remote: with its "defaults", as "recommended", with TLS and HTTP/2 for the
 // certificate of that name, or so but in "cleartext".
@@ -147,7 +77,7 @@ func cmdNginx(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: nginx KIND [CERTIFICATE]")
 	}
-	listen, err := freeAddress()
+	listen, err := faulttest.FreeAddress()
 	ts.Check(err)
 	url, certificate := "http://"+listen, ""
 	if args[0] == "recommended" {
@@ -156,7 +86,7 @@ func cmdNginx(ts *testscript.TestScript, neg bool, args []string) {
 	_, target, _ := strings.Cut(ts.Getenv("LARDER_REMOTE"), "://")
 	conf, err := nginxConf(args[0], listen, target, certificate)
 	ts.Check(err)
-	stop, err := startNginx(ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "nginx-"+args[0])), conf, url)
+	stop, err := faulttest.StartNginx(ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "nginx-"+args[0])), conf, url)
 	ts.Check(err)
 	ts.Defer(stop)
 	ts.Setenv("LARDER_REMOTE", url)
@@ -200,7 +130,7 @@ func behindNginx(t *testing.T, kind, target string) *remote.Client {
 	} else if !ok {
 		t.Skipf("no nginx: apt-get install nginx-light (%s=1 makes this an error)", needNginx)
 	}
-	listen, err := freeAddress()
+	listen, err := faulttest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +138,7 @@ func behindNginx(t *testing.T, kind, target string) *remote.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, err := startNginx(filepath.Join(t.TempDir(), "nginx"), conf, "http://"+listen)
+	stop, err := faulttest.StartNginx(filepath.Join(t.TempDir(), "nginx"), conf, "http://"+listen)
 	if err != nil {
 		t.Fatal(err)
 	}

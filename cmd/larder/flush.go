@@ -52,8 +52,9 @@ away then, as in CI, flush waits for them; "larder run" does so by itself.`,
 // to the user. What was uploaded is counted from before on, or, if that is nil, from
 // when flush begins. Nothing queued, and nothing to count, needs no agent.
 //
-// Of other worlds (session.Place) it waits for what their agents are about to upload:
-// the run that it is for may have had its builds there.
+// Of other worlds (session.Place) it waits for what their agents are about to upload, as
+// the run that it is for may have had its builds there; but not for one that cannot reach
+// its remote, which is none of this world's business.
 func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *session.Report, say func(line string)) (session.Report, error) {
 	place, err := session.FindPlace()
 	if err != nil {
@@ -65,21 +66,11 @@ func flush(ctx context.Context, cfg config.Config, limit time.Duration, before *
 	f := flushing{hello: session.Hello{Version: cli.Version(), Remote: remote}, say: say}
 	total, err := f.own(ctx, place, cfg.Larderd, before)
 	for _, other := range place.Others() {
-		if jobs, jobsErr := other.Jobs(); jobsErr != nil || len(jobs) == 0 {
-			continue
-		}
-		report, otherErr := f.wait(ctx, other, nil, nil)
-		if errors.Is(otherErr, session.ErrNoAgent) {
-			continue // it waits for the next build there
-		}
-		total.Queued += report.Queued
+		report := f.other(ctx, other)
 		total.Uploaded += report.Uploaded
 		total.UploadedBytes += report.UploadedBytes
-		if total.Problem == "" {
-			total.Problem = report.Problem
-		}
-		if err == nil {
-			err = otherErr
+		if report.Queued > 0 && before == nil {
+			say(fmt.Sprintf("%d entries that were built in other surroundings (network, proxy or limits) wait there: %s", report.Queued, report.Problem))
 		}
 	}
 	if total.Queued > 0 {
@@ -118,17 +109,32 @@ func (f flushing) own(ctx context.Context, place session.Place, larderd string, 
 		return session.Report{}, err
 	}
 	if len(jobs) > 0 {
-		return f.wait(ctx, place, &session.Starter{Place: place, Larderd: larderd}, before)
+		return f.wait(ctx, place, &session.Starter{Place: place, Larderd: larderd}, before, func(session.Report) {})
 	}
-	report, err := f.wait(ctx, place, nil, before) // reports only, which are not worth starting one
+	report, err := f.wait(ctx, place, nil, before, func(session.Report) {}) // reports only, which are not worth starting one
 	if errors.Is(err, session.ErrNoAgent) {
 		return session.Report{}, nil
 	}
 	return report, err
 }
 
-// wait waits for one agent.
-func (f flushing) wait(ctx context.Context, place session.Place, starter *session.Starter, before *session.Report) (session.Report, error) {
+// other waits for the agent of another world, if there is one, for as long as it gets on.
+func (f flushing) other(ctx context.Context, place session.Place) session.Report {
+	if jobs, err := place.Jobs(); err != nil || len(jobs) == 0 {
+		return session.Report{}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	report, _ := f.wait(ctx, place, nil, nil, func(r session.Report) {
+		if r.Problem != "" {
+			cancel()
+		}
+	})
+	return report
+}
+
+// wait waits for one agent, and passes its reports on.
+func (f flushing) wait(ctx context.Context, place session.Place, starter *session.Starter, before *session.Report, look func(session.Report)) (session.Report, error) {
 	c, err := session.Connect(ctx, place, starter, f.hello, f.say)
 	if err != nil {
 		return session.Report{}, err
@@ -145,6 +151,7 @@ func (f flushing) wait(ctx context.Context, place session.Place, starter *sessio
 		}
 		total = max(total, r.Queued)
 		bar.Set(int(total-r.Queued), int(total))
+		look(r)
 	})
 	if before != nil {
 		report.Uploaded -= before.Uploaded

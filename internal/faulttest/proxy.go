@@ -3,7 +3,8 @@
 // A Proxy stands before a TCP server and can be far away, hang, cut off, damage
 // what passes or not be there, and be changed from one to another while
 // connections are open. A Liar stands before a team server and does what no network
-// does: it answers well-formed streams that are wrong.
+// does: it answers well-formed streams that are wrong. And the real nginx can be started
+// before one, as people have it.
 package faulttest
 
 import (

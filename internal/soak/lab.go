@@ -57,7 +57,7 @@ type Lab struct {
 
 	mu       sync.Mutex
 	machines int
-	between  []*faulttest.Liar // that stand between one machine and the server
+	between  []func() // end what stands between one machine and the server
 }
 
 // An outcome is what a visit's go commands did.
@@ -132,10 +132,17 @@ func (l *Lab) Close() error {
 	if l.liar != nil {
 		l.liar.Close()
 	}
-	for _, liar := range l.between {
-		liar.Close()
+	for _, end := range l.between {
+		end()
 	}
 	return l.server.Stop()
+}
+
+// keep has something stay until the lab is closed.
+func (l *Lab) keep(end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.between = append(l.between, end)
 }
 
 func (l *Lab) path(elem ...string) string {

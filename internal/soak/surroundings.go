@@ -41,7 +41,31 @@ func surroundings() []Fault {
 			}, nil
 		}},
 	}
+	if faulttest.NginxPath() != "" {
+		faults = append(faults, Fault{Part: "surroundings", Name: "nginx with its defaults stands before the server", Begin: beginNginx})
+	}
 	return append(faults, othersSurroundings()...)
+}
+
+// beginNginx puts nginx between this machine and the server. It stays there for as long
+// as the lab does: uploads are meant for where it is.
+func beginNginx(_ context.Context, l *Lab, m *Machine, _ *rand.Rand) (func() error, error) {
+	listen, err := faulttest.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(l.options.Work, "nginx-")
+	if err != nil {
+		return nil, err
+	}
+	stop, err := faulttest.StartNginx(dir, faulttest.NginxDefaults(listen, l.server.Addr()), "http://"+listen)
+	if err != nil {
+		return nil, err
+	}
+	l.keep(stop)
+	honestly := m.remote
+	m.remote = listen
+	return func() error { m.remote = honestly; return nil }, nil
 }
 
 // behind has what a liar does happen between this machine and the server. It stays
@@ -53,9 +77,7 @@ func behind(what faulttest.Lie) func(context.Context, *Lab, *Machine, *rand.Rand
 		if err != nil {
 			return nil, err
 		}
-		l.mu.Lock()
-		l.between = append(l.between, liar)
-		l.mu.Unlock()
+		l.keep(liar.Close)
 		liar.Tell(what)
 		m.remote = liar.Addr()
 		return func() error {
