@@ -47,7 +47,14 @@ type team struct {
 	handler  http.Handler
 }
 
+// startTeam is for tests that can run beside others, as most mostly wait.
 func startTeam(t *testing.T) *team {
+	t.Helper()
+	t.Parallel()
+	return startTeamAlone(t)
+}
+
+func startTeamAlone(t *testing.T) *team {
 	t.Helper()
 	storage, err := disk.Open(disk.Options{Dir: t.TempDir(), Reserve: 1})
 	if err != nil {
@@ -116,13 +123,11 @@ func (l *lockedBuffer) String() string {
 func startMachine(t *testing.T) *machine {
 	t.Helper()
 	home := t.TempDir()
-	t.Setenv("HOME", home)
-	t.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
-	place, err := session.FindPlace()
-	if err != nil {
+	base := filepath.Join(home, "larder")
+	if err := os.Mkdir(base, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return startMachineAt(t, place, filepath.Join(home, "gocache"))
+	return startMachineAt(t, session.PlaceIn(base), filepath.Join(home, "gocache"))
 }
 
 func startMachineAt(t *testing.T, place session.Place, dir string) *machine {
@@ -132,7 +137,21 @@ func startMachineAt(t *testing.T, place session.Place, dir string) *machine {
 	return m
 }
 
+// startAgent starts the machine's agent, and waits until it listens.
 func (m *machine) startAgent(idle time.Duration) {
+	m.t.Helper()
+	m.beginAgent(idle)
+	for range 30_000 {
+		if c, err := session.Connect(context.Background(), m.place, nil, session.Hello{Version: "v1.0.0"}, nil); err == nil {
+			c.Close()
+			return
+		}
+		time.Sleep(time.Millisecond) // it has no other sign than its socket
+	}
+	m.t.Fatal("the agent does not listen")
+}
+
+func (m *machine) beginAgent(idle time.Duration) {
 	m.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -153,14 +172,6 @@ func (m *machine) startAgent(idle time.Duration) {
 			m.t.Logf("agent's log:\n%s", m.log)
 		}
 	})
-	for range 1000 {
-		if c, err := session.Connect(ctx, m.place, nil, session.Hello{Version: "v1.0.0"}, nil); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(time.Millisecond) // it has no other sign than its socket
-	}
-	m.t.Fatal("the agent does not listen")
 }
 
 const key = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"
@@ -706,7 +717,7 @@ func TestOneAgent(t *testing.T) {
 	if err := <-idle.ended; err != nil {
 		t.Error(err)
 	}
-	idle.startAgent(10 * time.Millisecond)
+	idle.beginAgent(10 * time.Millisecond) // it may be gone before anybody looks
 	if err := <-idle.ended; err != nil {
 		t.Error(err)
 	}

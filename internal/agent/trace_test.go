@@ -52,7 +52,7 @@ func TestTraces(t *testing.T) {
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")
-	tm := startTeam(t)
+	tm := startTeamAlone(t)
 	startMachine(t).build(tm, 0, some)
 	if s := last(collector, "larder upload"); s.Parent != "" || s.Kind != "client" || s.Attributes["larder.entries"] != "60" {
 		t.Errorf("the upload of a session without a span: %+v", s)
@@ -111,7 +111,7 @@ func TestTraces(t *testing.T) {
 
 // Off, a session is told of no span, and requests have no header.
 func TestNotTraced(t *testing.T) {
-	tm := startTeam(t)
+	tm := startTeamAlone(t)
 	startMachine(t).build(tm, 0, some)
 	m := startMachine(t)
 	if r := m.traced(tm, func(*session.Hello) {}); r.Traceparent != "" || r.Prefetched != some {

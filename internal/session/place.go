@@ -39,8 +39,12 @@ func FindPlace() (Place, error) {
 	if err != nil {
 		return Place{}, fmt.Errorf("find a place for the agent: %w", err)
 	}
-	return placeOf(base, ownWorld().name()), nil
+	return PlaceIn(base), nil
 }
+
+// PlaceIn returns the place of this process's world in a Base that the caller has made:
+// one of its own, apart from the user's.
+func PlaceIn(base string) Place { return placeOf(base, ownWorld().name()) }
 
 // placeOf is the place of a world in a base.
 func placeOf(base, world string) Place {
