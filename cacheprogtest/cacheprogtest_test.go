@@ -175,6 +175,7 @@ var defects = []defect{
 
 // TestDefects has each check fail, or warn of, a program that breaks its rule, and no other check do so.
 func TestDefects(t *testing.T) {
+	t.Parallel()
 	var names, checked []string
 	for _, d := range defects {
 		names = append(names, d.program())
@@ -194,7 +195,7 @@ func TestDefects(t *testing.T) {
 	}
 
 	// The programs mostly wait, so more of them run at once than t.Parallel would have it.
-	const atOnce = 8
+	const atOnce = 16
 	slots := make(chan struct{}, atOnce)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -230,7 +231,7 @@ func testDefect(t *testing.T, d defect) {
 	wrong := d.misjudged(t, o)
 	if len(wrong) > 0 {
 		// A machine that is busy may need more time, which would be wasted on the defects that are about hanging.
-		o.Limit = time.Minute
+		o.Limit = 30 * time.Second
 		o.Match = func(name string) bool {
 			return slices.ContainsFunc(wrong, func(r cacheprogtest.Result) bool { return r.Name == name })
 		}

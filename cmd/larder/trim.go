@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/larder-build/larder/internal/cli"
 	"github.com/larder-build/larder/internal/config"
@@ -19,7 +20,8 @@ func trimCommand() cli.Command {
 		Long: `Entries that have not been used for max_age go, then the least recently used
 until the store is within max_size. What was used in the last two hours stays,
 and so does everything that a go command that still runs may have been given.
-The helper does this by itself, once a day and when max_size is exceeded.`,
+The helper does this by itself, once a day and when max_size is exceeded. If one is just
+doing it, trim waits for that first.`,
 		Setup: func(fs *flag.FlagSet) cli.Run {
 			flags := config.AddFlags(fs)
 			asJSON := fs.Bool("json", false, "print JSON")
@@ -33,19 +35,28 @@ The helper does this by itself, once a day and when max_size is exceeded.`,
 	}
 }
 
+// trimAgain is the time between two looks whether another process has done trimming.
+const trimAgain = 50 * time.Millisecond
+
 func trim(ctx context.Context, cfg config.Config, asJSON bool) error {
 	bar := cli.NewProgress(os.Stderr, "trim")
 	report, err := store.Trim(ctx, store.Options{Dir: cfg.Dir}, limits(cfg), bar.Set)
+	for err == nil && report.Busy {
+		// What it removes is not yet what was asked for: it has other limits, perhaps,
+		// and has seen what was there before.
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-time.After(trimAgain):
+			report, err = store.Trim(ctx, store.Options{Dir: cfg.Dir}, limits(cfg), bar.Set)
+		}
+	}
 	bar.End()
 	if err != nil {
 		return fmt.Errorf("trim %s: %w", cfg.Dir, err)
 	}
 	if asJSON {
 		return json.NewEncoder(os.Stdout).Encode(report)
-	}
-	if report.Busy {
-		fmt.Printf("another process is trimming %s; nothing to do\n", cfg.Dir)
-		return nil
 	}
 	fmt.Printf("removed %s (%s and %s) of %s in %s\n", config.FormatSize(report.RemovedBytes),
 		count(int64(report.RemovedActions), "action"), count(int64(report.RemovedOutputs), "output"),
