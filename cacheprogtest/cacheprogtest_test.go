@@ -231,7 +231,7 @@ func testDefect(t *testing.T, d defect) {
 	wrong := d.misjudged(t, o)
 	if len(wrong) > 0 {
 		// A machine that is busy may need more time, which would be wasted on the defects that are about hanging.
-		o.Limit = 30 * time.Second
+		o.Limit = time.Minute
 		o.Match = func(name string) bool {
 			return slices.ContainsFunc(wrong, func(r cacheprogtest.Result) bool { return r.Name == name })
 		}
