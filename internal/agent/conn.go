@@ -183,26 +183,6 @@ func (c *conn) welcome() session.Welcome {
 	return w
 }
 
-// identified is the session's identity with what the server has said of it meanwhile. A
-// push has the server asked; if that is in vain, it is what was known.
-func (c *conn) identified(ctx context.Context) session.Identity {
-	if c.hello.Identify && !c.identity.Confirmed {
-		if token, err := c.upstream.client.Token(); err == nil && token.Hash() == c.identity.Token {
-			if _, err := c.upstream.ask(ctx, token); err != nil {
-				c.upstream.failed(ctx, c, err)
-			}
-		}
-	}
-	id := c.upstream.identityOf(c.identity.Token)
-	if id.Confirmed && !c.identity.Confirmed {
-		c.agent.confirm(c.hello.Store, c.hello.Remote, id)
-		if c.hello.Identify {
-			c.since = c.agent.claim(c.hello.Store, c.hello.Remote, id)
-		}
-	}
-	return id
-}
-
 // open prepares for what the helper has said it is about. The context that it returns
 // is that of what is brought into the store.
 func (c *conn) open(ctx context.Context, work *sync.WaitGroup) context.Context {

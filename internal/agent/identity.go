@@ -58,6 +58,26 @@ func (u *upstream) tokenChanged(token remote.Token) {
 	}
 }
 
+// identified is the session's identity with what the server has said of it meanwhile. A
+// push has the server asked; if that is in vain, it is what was known.
+func (c *conn) identified(ctx context.Context) session.Identity {
+	if c.hello.Identify && !c.identity.Confirmed {
+		if token, err := c.upstream.client.Token(); err == nil && token.Hash() == c.identity.Token {
+			if _, err := c.upstream.ask(ctx, token); err != nil {
+				c.upstream.failed(ctx, c, err)
+			}
+		}
+	}
+	id := c.upstream.identityOf(c.identity.Token)
+	if id.Confirmed && !c.identity.Confirmed {
+		c.agent.confirm(c.hello.Store, c.hello.Remote, id)
+		if c.hello.Identify {
+			c.since = c.agent.claim(c.hello.Store, c.hello.Remote, id)
+		}
+	}
+	return id
+}
+
 // A tenure says since when all that was put into a store was put by sessions of one
 // identity. It is a file in the store, so that it goes where the store goes.
 type tenure struct {
