@@ -291,7 +291,7 @@ type benchServer struct {
 
 // startServer starts a server on a directory below work.
 func (b *bencher) startServer(ctx context.Context, name string) (*benchServer, error) {
-	server, err := bench.StartServer(ctx, b.larderd, filepath.Join(b.work, name))
+	server, err := bench.StartServer(ctx, b.larderd, filepath.Join(b.work, name), "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,10 @@ type Server struct {
 	cmd *exec.Cmd
 }
 
-// StartServer starts larderd, a program, with its entries in dir.
-func StartServer(ctx context.Context, larderd, dir string) (*Server, error) {
-	s := &Server{Dir: dir, larderd: larderd, address: "127.0.0.1:0"}
+// StartServer starts larderd, a program, with its entries in dir, at an address on
+// loopback: that of a free port if that is 0.
+func StartServer(ctx context.Context, larderd, dir, address string) (*Server, error) {
+	s := &Server{Dir: dir, larderd: larderd, address: address}
 	return s, s.Start(ctx)
 }
 

@@ -3,6 +3,7 @@ package faulttest
 import (
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -80,12 +81,17 @@ func StartNginx(dir, conf, url string) (stop func(), err error) {
 	return nil, fmt.Errorf("nginx does not answer after 10 s: %s", said)
 }
 
-// FreeAddress is an address on loopback where nothing listens.
-func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// FreeAddress is an address on loopback where nothing listens. Its port is none that
+// the system gives to connections (32768 and more on Linux), which would be in the way
+// of who listens there again.
+func FreeAddress() (address string, err error) {
+	const lowest, ports, tries = 12_000, 20_000, 100
+	for range tries {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(ports))); err == nil {
+			address = l.Addr().String()
+			return address, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }

@@ -70,7 +70,11 @@ type Proxy struct {
 
 // NewProxy returns a proxy that listens on a port of its own on loopback.
 func NewProxy(target string) (*Proxy, error) {
-	p := &Proxy{target: target, address: "127.0.0.1:0", conns: make(map[net.Conn]bool)}
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{target: target, address: address, conns: make(map[net.Conn]bool)}
 	p.fault.Store(new(Fault))
 	if err := p.Up(); err != nil {
 		return nil, err

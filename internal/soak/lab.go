@@ -114,7 +114,11 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if len(l.want.binaries) == 0 || len(l.want.verdicts) == 0 {
 		return nil, fmt.Errorf("%s has no commands or no tests", o.Module)
 	}
-	if l.server, err = bench.StartServer(ctx, filepath.Join(o.Bin, "larderd"), l.path("server")); err != nil {
+	address, err := faulttest.FreeAddress() // it is started again there
+	if err != nil {
+		return nil, err
+	}
+	if l.server, err = bench.StartServer(ctx, filepath.Join(o.Bin, "larderd"), l.path("server"), address); err != nil {
 		return nil, err
 	}
 	if l.proxy, err = faulttest.NewProxy(l.server.Addr()); err != nil {
